@@ -1,0 +1,116 @@
+"""Every failure of VCM, one class each, all under :class:`VcmError`.
+
+An error carries what was expected and what was found, and its text is one line. The command line prints that line and exits
+with :attr:`VcmError.exit_status`: 2 for a wrong call, 1 for wrong data.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ChecksumError", "ConfigError", "EntropyError", "FingerprintError", "FormatError", "HeadError", "ImageError", "LayerError",
+    "LimitError", "MagicError", "MandatoryChunkError", "MissingDependencyError", "ModelNotFoundError", "OptionError",
+    "OutputError", "TruncatedError", "UsageError", "VcmError", "VersionError", "WeightsError",
+]
+
+
+class VcmError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        what: what went wrong, a short clause without a full stop.
+        expected: what would have been right, or ``None`` where the clause says it.
+        found: what was there instead.
+    """
+
+    exit_status = 1
+
+    def __init__(self, what: str, *, expected: object = None, found: object = None) -> None:
+        self.what, self.expected, self.found = what, expected, found
+        parts = [what]
+        if expected is not None:
+            parts.append(f"expected {expected}")
+        if found is not None:
+            parts.append(f"found {found}")
+        super().__init__(": ".join([parts[0], ", ".join(parts[1:])]) if len(parts) > 1 else what)
+
+
+class UsageError(VcmError):
+    """The call itself is wrong: an option, a combination of options, an argument."""
+
+    exit_status = 2
+
+
+class OptionError(UsageError):
+    """An option or argument is out of its range or of the wrong kind."""
+
+
+class ConfigError(UsageError):
+    """A configuration file does not validate (unknown key, wrong type, value out of range)."""
+
+
+class MissingDependencyError(UsageError):
+    """An optional package is needed for this and is not installed."""
+
+
+class ModelNotFoundError(UsageError):
+    """No shipped model of that name and no file at that path."""
+
+
+class FormatError(VcmError):
+    """The bytes are not a well-formed VCM file."""
+
+
+class MagicError(FormatError):
+    """The first bytes are not those of a VCM file."""
+
+
+class VersionError(FormatError):
+    """The file's format version is not one that this reader knows."""
+
+
+class TruncatedError(FormatError):
+    """The bytes end inside a header or chunk. ``whole_layers`` names the layers that are complete."""
+
+    def __init__(self, what: str, *, expected: object = None, found: object = None, whole_layers: tuple[str, ...] = ()) -> None:
+        super().__init__(what, expected=expected, found=found)
+        self.whole_layers = whole_layers
+
+
+class ChecksumError(FormatError):
+    """A stored checksum does not match the computed one."""
+
+
+class LimitError(FormatError):
+    """A size in a file or picture is over a limit that is checked before memory is taken."""
+
+
+class MandatoryChunkError(FormatError):
+    """A chunk that must be understood is of an unknown kind."""
+
+
+class LayerError(VcmError):
+    """A layer that was asked for is not in the file, is there twice, or is out of order."""
+
+
+class EntropyError(FormatError):
+    """An entropy-coded stream does not decode to a consistent end state, or a symbol cannot be coded."""
+
+
+class FingerprintError(VcmError):
+    """A layer was written by weights that are not loaded."""
+
+
+class WeightsError(VcmError):
+    """A weights file is missing a tensor, has one of the wrong shape or type, or fails its self-test."""
+
+
+class ImageError(VcmError):
+    """A picture cannot be read, or has a size or mode that cannot be coded."""
+
+
+class OutputError(VcmError):
+    """An output cannot be written."""
+
+
+class HeadError(UsageError):
+    """No head of that name, or the name is taken."""

@@ -1,0 +1,203 @@
+"""The small typed contracts that rooms hand to each other. Imports numpy only; conversions import their target lazily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vcm.errors import OptionError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["COCO_CATEGORY_IDS", "COCO_NAMES", "Classification", "Detections", "LatentSpec", "Latents"]
+
+COCO_NAMES: tuple[str, ...] = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light", "fire hydrant",
+    "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe",
+    "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat",
+    "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl",
+    "banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
+    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave",
+    "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+"""The 80 COCO classes in the order of their official category ids."""
+
+COCO_CATEGORY_IDS: tuple[int, ...] = tuple(
+    i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+)
+"""Official COCO category id of class index 0 … 79 (91 ids with gaps)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatentSpec:
+    """What a head needs to know of the latents that it reads.
+
+    Attributes:
+        channels: channels of ``y_hat``.
+        stride: pixels of the *coded* base picture per latent position, along each axis.
+    """
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latents:
+    """Decoded base latents of one picture.
+
+    Attributes:
+        y_hat: float32 tensor ``(1, C, h, w)``, dequantised.
+        spec: channels and stride.
+        coded_size: ``(width, height)`` of the picture that the base was coded from, before padding.
+        source_size: ``(width, height)`` of the source picture, upright.
+        quality: base quality, 0 … 100.
+    """
+
+    y_hat: torch.Tensor
+    spec: LatentSpec
+    coded_size: tuple[int, int]
+    source_size: tuple[int, int]
+    quality: float
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Source pixels per coded pixel, (x, y)."""
+        return self.source_size[0] / self.coded_size[0], self.source_size[1] / self.coded_size[1]
+
+
+def _check(name: str, array: npt.NDArray[Any], shape: tuple[int | None, ...]) -> None:
+    if array.ndim != len(shape) or any(want is not None and want != got for want, got in zip(shape, array.shape, strict=True)):
+        wanted = "(" + ", ".join("N" if s is None else str(s) for s in shape) + ")"
+        raise OptionError(f"{name} has the wrong shape", expected=wanted, found=array.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Detected objects of one picture, best first.
+
+    Attributes:
+        boxes: float32 ``(N, 4)``, x1 y1 x2 y2 in source pixels, clipped to the picture.
+        scores: float32 ``(N,)`` in 0 … 1.
+        labels: int64 ``(N,)``, class index 0 … 79 into ``names``.
+        width, height: size of the source picture, pixels.
+        bytes_read: bytes of the file that were read to get these.
+        names: class names by index.
+        category_ids: dataset category id by index (COCO's, with its gaps).
+    """
+
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    width: int
+    height: int
+    bytes_read: int = 0
+    names: tuple[str, ...] = field(default=COCO_NAMES, repr=False)
+    category_ids: tuple[int, ...] = field(default=COCO_CATEGORY_IDS, repr=False)
+
+    def __post_init__(self) -> None:
+        _check("boxes", self.boxes, (None, 4))
+        _check("scores", self.scores, (self.boxes.shape[0],))
+        _check("labels", self.labels, (self.boxes.shape[0],))
+
+    def __len__(self) -> int:
+        return int(self.boxes.shape[0])
+
+    def above(self, score: float) -> Detections:
+        """Those with a score of at least ``score``."""
+        keep = self.scores >= score
+        return Detections(
+            self.boxes[keep], self.scores[keep], self.labels[keep], self.width, self.height, self.bytes_read, self.names,
+            self.category_ids,
+        )  # fmt: skip
+
+    def label_names(self) -> list[str]:
+        """Class name of each detection."""
+        return [self.names[int(i)] for i in self.labels]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The form that ``vcm detect --json`` prints: box, score, label, category_id."""
+        return [
+            {
+                "box": [round(float(v), 2) for v in box],
+                "score": round(float(score), 4),
+                "label": self.names[int(label)],
+                "category_id": self.category_ids[int(label)],
+            }
+            for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
+        ]
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """COCO *results* rows: bbox is x y width height."""
+        return [
+            {
+                "image_id": image_id,
+                "category_id": self.category_ids[int(label)],
+                "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+                "score": float(score),
+            }
+            for (x1, y1, x2, y2), score, label in zip(self.boxes, self.scores, self.labels, strict=True)
+        ]
+
+    def to_torchvision(self) -> dict[str, torch.Tensor]:
+        """``{"boxes", "scores", "labels"}`` as torchvision's detectors return them (labels are category ids)."""
+        import torch
+
+        ids = np.asarray(self.category_ids, dtype=np.int64)[self.labels]
+        return {
+            "boxes": torch.from_numpy(self.boxes.copy()),
+            "scores": torch.from_numpy(self.scores.copy()),
+            "labels": torch.from_numpy(ids),
+        }
+
+    def to_detectron2(self) -> Any:
+        """Detectron2 ``Instances`` (Detectron2 must be installed)."""
+        import torch
+
+        try:
+            from detectron2.structures import Boxes, Instances
+        except ImportError as error:
+            from vcm.errors import MissingDependencyError
+
+            raise MissingDependencyError("detectron2 is not installed; see docs/detectron2.md") from error
+        out = Instances((self.height, self.width))
+        out.pred_boxes = Boxes(torch.from_numpy(self.boxes.copy()))
+        out.scores = torch.from_numpy(self.scores.copy())
+        out.pred_classes = torch.from_numpy(self.labels.copy())
+        return out
+
+    def to_supervision(self) -> Any:
+        """``supervision.Detections`` (supervision must be installed)."""
+        try:
+            import supervision
+        except ImportError as error:
+            from vcm.errors import MissingDependencyError
+
+            raise MissingDependencyError("supervision is not installed: pip install supervision") from error
+        return supervision.Detections(xyxy=self.boxes, confidence=self.scores, class_id=self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Multi-label class probabilities of one picture.
+
+    Attributes:
+        scores: float32 ``(K,)``, independent probabilities 0 … 1.
+        names: class names by index.
+        bytes_read: bytes of the file that were read.
+    """
+
+    scores: npt.NDArray[np.float32]
+    names: tuple[str, ...] = field(default=COCO_NAMES, repr=False)
+    bytes_read: int = 0
+
+    def __post_init__(self) -> None:
+        _check("scores", self.scores, (len(self.names),))
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The ``k`` most probable classes with their probabilities, best first."""
+        order = np.argsort(-self.scores, kind="stable")[:k]
+        return [(self.names[int(i)], float(self.scores[int(i)])) for i in order]
