@@ -1,7 +1,7 @@
 """The interface that every image codec of an evaluation shares: ours, JPEG to VVC, and learned baselines.
 
 A codec turns one uint8 RGB picture into the bytes of one complete file and back, without side information: what
-:meth:`ImageCodec.decompress` needs is in the bytes, so that ``len(data)`` is the rate. Pictures carry no EXIF and no ICC profile.
+:meth:`ImageCodec.decompress` needs is in the bytes, so that ``len(data)`` is the rate. No EXIF, no ICC profile.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Image = npt.NDArray[np.uint8]
 """uint8 ``(H, W, 3)``, sRGB, upright."""
 
 MAX_PIXELS = 1 << 28
-"""Largest picture that a decoder here allocates for (268 megapixels); checked against the file's header before decoding."""
+"""Most pixels that a decoder here allocates for; checked against the file's header before decoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,8 @@ class Complexity:
     """Cost of a network codec. Conventional codecs have none.
 
     Attributes:
-        encode_kmac_per_px, decode_kmac_per_px: thousand multiply–accumulates per source pixel, padding included, at 768×512.
+        encode_kmac_per_px, decode_kmac_per_px: thousand multiply–accumulates per source pixel of a 768×512
+            picture, padding included.
         parameters: learned numbers in the whole model.
     """
 
