@@ -7,9 +7,10 @@ with :attr:`VcmError.exit_status`: 2 for a wrong call, 1 for wrong data.
 from __future__ import annotations
 
 __all__ = [
-    "ChecksumError", "ConfigError", "EntropyError", "FingerprintError", "FormatError", "HeadError", "ImageError", "LayerError",
-    "LimitError", "MagicError", "MandatoryChunkError", "MissingDependencyError", "ModelNotFoundError", "OptionError",
-    "OutputError", "TruncatedError", "UsageError", "VcmError", "VersionError", "WeightsError",
+    "AnnotationError", "ChecksumError", "ConfigError", "CurveError", "EntropyError", "FingerprintError",
+    "FormatError", "HeadError", "ImageError", "InputError", "LayerError", "LimitError", "MagicError",
+    "MandatoryChunkError", "MissingDependencyError", "ModelNotFoundError", "OptionError", "OutputError",
+    "TruncatedError", "UsageError", "VcmError", "VersionError", "WeightsError",
 ]
 
 
@@ -60,6 +61,10 @@ class FormatError(VcmError):
     """The bytes are not a well-formed VCM file."""
 
 
+class AnnotationError(FormatError):
+    """A ground-truth file or object does not validate: a wrong field, an id that nothing has or that is there twice."""
+
+
 class MagicError(FormatError):
     """The first bytes are not those of a VCM file."""
 
@@ -108,9 +113,17 @@ class ImageError(VcmError):
     """A picture cannot be read, or has a size or mode that cannot be coded."""
 
 
+class InputError(VcmError):
+    """An input file cannot be read: it is missing, a folder, or not permitted."""
+
+
 class OutputError(VcmError):
     """An output cannot be written."""
 
 
 class HeadError(UsageError):
     """No head of that name, or the name is taken."""
+
+
+class CurveError(VcmError):
+    """Two rate–accuracy curves cannot be compared: too few Pareto points, no common range, a point that is no number."""
