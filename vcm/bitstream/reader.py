@@ -1,0 +1,193 @@
+"""From bytes, paths and file objects to :class:`Bitstream`. Every checksum is computed, every length is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike, fstat
+from pathlib import Path
+from typing import BinaryIO
+
+from vcm.bitstream.chunks import FRAME_BYTES, LAYER_KINDS, Chunk, ChunkKind, Frame, Layer
+from vcm.bitstream.geometry import tile_grid
+from vcm.bitstream.header import HEADER_BYTES, Header
+from vcm.bitstream.limits import MAX_FILE_BYTES, found_in_file
+from vcm.bitstream.stream import Bitstream, ChunkRules, layer_name
+from vcm.errors import InputError, LimitError, OptionError, TruncatedError
+
+__all__ = ["BaseRead", "Source", "append_layer", "parse", "read", "read_base"]
+
+Source = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+"""Where a file can be read from: a path, its bytes, or a binary file object at the file's first byte."""
+
+_PIECE_BYTES = 1 << 20  # asked of a file object at once, so that a false length in a header costs no memory
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRead:
+    """What :func:`read_base` gives.
+
+    Attributes:
+        bitstream: header and base layer only.
+        bytes_read: bytes that were taken from the source.
+    """
+
+    bitstream: Bitstream
+    bytes_read: int
+
+
+def parse(data: bytes | bytearray | memoryview) -> Bitstream:
+    """The file in ``data``, every checksum verified.
+
+    Raises:
+        MagicError, VersionError: this is no VCM file, or one of another version.
+        TruncatedError: the data end inside the header or a chunk; ``whole_layers`` names the layers before that point.
+        ChecksumError: something is damaged.
+        LayerError: the base is not the first chunk, or another one is a base.
+        MandatoryChunkError: a chunk of an unknown kind must not be skipped.
+        LimitError: a size is over its limit.
+        FormatError: anything else is malformed.
+        OptionError: ``data`` is not bytes.
+    """
+    view = _view(data)
+    header = Header.unpack(view)
+    rules = ChunkRules()
+    chunks: list[Layer | Chunk] = []
+    offset = HEADER_BYTES
+    # A file without a base is a truncated one: the header promises the base's length.
+    while offset < len(view) or not chunks:
+        whole = tuple(rules.layers)
+        _check_end("a chunk's frame", FRAME_BYTES, len(view) - offset, whole)
+        frame = Frame.unpack(view[offset:])
+        rules.admit(frame.kind, frame.optional, FRAME_BYTES + frame.length)
+        offset += FRAME_BYTES
+        name = f"the {layer_name(len(whole))} layer" if frame.kind in LAYER_KINDS else f"a chunk of kind {frame.kind}"
+        _check_end(name, frame.length, len(view) - offset, whole)
+        chunks.append(_unpack(header, frame, view[offset : offset + frame.length]))
+        offset += frame.length
+    return Bitstream(header, tuple(chunks))
+
+
+def read(source: Source, *, max_bytes: int = MAX_FILE_BYTES) -> Bitstream:
+    """The whole file at a path, in bytes, or in a binary file object (read to its end).
+
+    Args:
+        source: a path, bytes, or a binary file object, which need not be seekable.
+        max_bytes: refuse longer files, before they are in memory.
+
+    Raises:
+        InputError: the path cannot be read.
+        LimitError: the file is longer than ``max_bytes``.
+        FormatError, LayerError, OptionError: as :func:`parse` says.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = _view(source)
+    else:
+        with _opened(source) as file:
+            if isinstance(source, str | PathLike):
+                _check_file_size(fstat(file.fileno()).st_size, max_bytes)
+            taken = bytearray()
+            _fill(file, taken, HEADER_BYTES)
+            Header.unpack(bytes(taken))  # a foreign file is refused before more of it is read
+            # A device or an object's end is not known; one byte over the limit is enough to know that it is too long.
+            _fill(file, taken, max_bytes + 1)
+            data = memoryview(taken)
+    _check_file_size(len(data), max_bytes)
+    return parse(data)
+
+
+def read_base(source: Source) -> BaseRead:
+    """Header and base of a file. Takes exactly ``base_bytes`` bytes from the source, in order, and not one more.
+
+    Args:
+        source: a path, bytes, or a binary file object, which need not be seekable.
+
+    Raises:
+        InputError: the path cannot be read.
+        FormatError, LayerError, OptionError: as :func:`parse` says.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = _view(source)
+        header = Header.unpack(data)
+        data = data[: header.base_bytes]
+    else:
+        with _opened(source) as file:
+            taken = bytearray()
+            _fill(file, taken, HEADER_BYTES)
+            header = Header.unpack(bytes(taken))
+            _fill(file, taken, header.base_bytes)
+            data = memoryview(taken)
+    _check_end("the base layer", header.base_bytes, len(data), ())
+    return BaseRead(parse(data), len(data))
+
+
+def append_layer(data: bytes | bytearray | memoryview, layer: Layer) -> bytes:
+    """The file in ``data`` with ``layer`` after it. The bytes of ``data`` stay as they are.
+
+    Raises:
+        LayerError: ``layer`` is a base.
+        FormatError: ``data`` is no whole file, or the layer's tiles do not fit its picture.
+        LimitError: too many layers or chunks.
+    """
+    parse(data).with_layer(layer)
+    return bytes(data) + layer.pack()
+
+
+def _view(data: bytes | bytearray | memoryview) -> memoryview:
+    try:
+        return memoryview(data).cast("B")
+    except TypeError:
+        raise OptionError("cannot read from this", expected="contiguous bytes", found=type(data).__name__) from None
+
+
+def _check_file_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise LimitError("the file is too long", expected=f"at most {max_bytes} bytes", found=size)
+
+
+def _check_end(what: str, expected: int, found: int, whole_layers: tuple[str, ...]) -> None:
+    if found < expected:
+        raise TruncatedError(
+            f"the file ends inside {what} (whole layers: {', '.join(whole_layers) or 'none'})",
+            expected=f"{expected} bytes",
+            found=found,
+            whole_layers=whole_layers,
+        )
+
+
+def _unpack(header: Header, frame: Frame, payload: memoryview) -> Layer | Chunk:
+    if frame.kind not in LAYER_KINDS:
+        return Chunk.unpack(frame, payload)
+    kind = ChunkKind(frame.kind)
+    with found_in_file():
+        columns, rows = tile_grid(*header.coded_size(kind), Layer.tile_log2_of(payload))
+    return Layer.unpack(kind, payload, columns * rows)
+
+
+@contextmanager
+def _opened(source: str | PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    """A file object over ``source``. Unbuffered, so that no byte is read ahead; the caller's own is left open."""
+    name = source if isinstance(source, str | PathLike) else type(source).__name__
+    try:
+        if isinstance(source, str | PathLike):
+            with Path(source).open("rb", buffering=0) as file:
+                yield file
+        elif hasattr(source, "read"):
+            yield source
+        else:
+            raise OptionError("cannot read from this", expected="a path, bytes or a binary file object", found=name)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or a closed file object
+        raise InputError(f"cannot read {name}", found=getattr(error, "strerror", None) or str(error)) from error
+
+
+def _fill(file: BinaryIO, taken: bytearray, count: int) -> None:
+    """Read until ``taken`` holds ``count`` bytes or the file ends; asks for no more than that, loops over short reads."""
+    while len(taken) < count:
+        piece: object = file.read(min(count - len(taken), _PIECE_BYTES))
+        if not isinstance(piece, bytes):
+            expected = "a blocking binary file object"
+            raise OptionError("cannot read from this", expected=expected, found=f"read() gave {type(piece).__name__}")
+        if not piece:
+            break
+        taken += piece
