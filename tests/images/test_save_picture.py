@@ -1,0 +1,91 @@
+"""Writing pictures: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from vcm.errors import OutputError
+from vcm.images import load_image, picture_format, save_picture
+
+PICTURE = Image.fromarray((np.arange(32 * 40 * 3) % 256).astype(np.uint8).reshape(32, 40, 3))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.jpg", "a.jpeg", "a.webp", "a.tiff", "a.bmp"])
+def test_formats(tmp_path: Path, name: str) -> None:
+    save_picture(PICTURE, tmp_path / name)
+    got = load_image(tmp_path / name)
+    assert (got.width, got.height) == (40, 32)
+    if name.lower()[-3:] in ("png", "iff", "bmp"):
+        np.testing.assert_array_equal(got.pixels, np.asarray(PICTURE))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name]
+
+
+def test_metadata_goes_and_comes(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name in ("a.png", "a.jpg", "a.webp"):
+        save_picture(PICTURE, tmp_path / name, exif.tobytes(), icc)
+        got = load_image(tmp_path / name)
+        assert got.icc == icc
+        assert got.exif is not None
+        assert b"Maker" in got.exif
+
+
+def test_overwrites_and_keeps_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    before = os.umask(0o022)
+    try:
+        save_picture(PICTURE, path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert load_image(path).width == 40
+
+
+def test_alpha_to_jpeg(tmp_path: Path) -> None:
+    save_picture(PICTURE.convert("RGBA"), tmp_path / "a.jpg")
+    assert load_image(tmp_path / "a.jpg").width == 40
+
+
+@pytest.mark.parametrize("name", ["a", "a.xyz", "a.vcm", "a.txt"])
+def test_unknown_extension(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match=r"\.png, \.jpg"):
+        save_picture(PICTURE, tmp_path / name)
+    with pytest.raises(OutputError):
+        picture_format(name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "dir.png").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.png")
+    before = sorted(tmp_path.iterdir())
+    for name in ("dir.png", "pipe.png", "none/a.png", "file/a.png", "x" * 250 + ".png" + "y" * 20 + ".png"):
+        with pytest.raises(OutputError) as error:
+            save_picture(PICTURE, tmp_path / name)
+        assert "\n" not in str(error.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_nothing_is_left_when_the_encoder_or_the_disk_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OutputError, match="WEBP"):
+        save_picture(Image.new("L", (20000, 16)), tmp_path / "wide.webp")
+    (tmp_path / "old.png").write_bytes(b"old")
+
+    def full(self: Path, target: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OutputError, match="No space left"):
+        save_picture(PICTURE, tmp_path / "old.png")
+    assert [p.name for p in tmp_path.iterdir()] == ["old.png"]
+    assert (tmp_path / "old.png").read_bytes() == b"old"

@@ -1,0 +1,64 @@
+"""VCM: coding for machines.
+
+One layered image file: a small base layer that detectors read without decoding pixels, and enhancement layers from which a
+person gets the picture.
+
+    >>> import vcm
+    >>> codec = vcm.load("vcm-s")                                # doctest: +SKIP
+    >>> codec.encode("street.jpg").save("street.vcm")            # doctest: +SKIP
+    >>> codec.detect("street.vcm").label_names()                 # doctest: +SKIP
+
+Names are imported when first used: ``import vcm`` and ``vcm --help`` cost milliseconds, not the seconds of torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vcm.api import Codec as Codec
+    from vcm.api import list_models as list_models
+    from vcm.api import load as load
+    from vcm.bitstream import Bitstream as Bitstream
+    from vcm.errors import VcmError as VcmError
+    from vcm.images import AlphaWarning as AlphaWarning
+    from vcm.structures import COCO_CATEGORY_IDS as COCO_CATEGORY_IDS
+    from vcm.structures import COCO_NAMES as COCO_NAMES
+    from vcm.structures import Classification as Classification
+    from vcm.structures import Detections as Detections
+    from vcm.structures import Latents as Latents
+    from vcm.structures import LatentSpec as LatentSpec
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AlphaWarning": "vcm.images",
+    "Bitstream": "vcm.bitstream",
+    "COCO_CATEGORY_IDS": "vcm.structures",
+    "COCO_NAMES": "vcm.structures",
+    "Classification": "vcm.structures",
+    "Codec": "vcm.api",
+    "Detections": "vcm.structures",
+    "LatentSpec": "vcm.structures",
+    "Latents": "vcm.structures",
+    "VcmError": "vcm.errors",
+    "list_models": "vcm.api",
+    "load": "vcm.api",
+}
+"""Public name to the module that defines it. A name added here is also added under ``TYPE_CHECKING`` above."""
+
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'vcm' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
