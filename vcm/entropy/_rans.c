@@ -1,0 +1,268 @@
+/* The rANS coder of vcm/entropy/rans.py, compiled. Same functions, same bytes; docs/entropy.md is the specification.
+ *
+ * The module copies and checks the tables once, in load(); after that they are read-only, so encode() and decode() release the GIL
+ * and may run in many threads. Nothing here trusts the stream, the indexes (another thread may change them meanwhile) or the entries.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+#define PROB_BITS 16
+#define TOTAL (1u << PROB_BITS)
+#define MASK (TOTAL - 1u)
+#define LOW (UINT64_C(1) << 32)
+#define BUCKET_BITS 8
+#define BUCKETS (1 << BUCKET_BITS)
+#define BUCKET_SHIFT (PROB_BITS - BUCKET_BITS)
+#define MAX_SUFFIX_BITS 14
+#define MAX_SYMBOL 32767
+
+enum { OK = 0, BAD_INDEX = 1, BAD_ESCAPE = 2 };
+
+typedef struct {
+    uint32_t *entries;  /* all rows, frequency << 16 | start */
+    uint16_t *buckets;  /* per row and high byte of the slot: the rank where the search starts */
+    uint32_t *offsets;  /* rows + 1 */
+    uint8_t *orders;    /* per row, order of the Exp-Golomb code */
+    unsigned rows, skip;
+} Tables;
+
+/* Numbers in a stream are little-endian on every machine; compilers make one load or store of these. */
+static inline uint32_t read_word(const uint8_t *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static inline void write_word(uint8_t *p, uint32_t word) {
+    for (int i = 0; i < 4; i++) p[i] = (uint8_t)(word >> (8 * i));
+}
+
+typedef struct {
+    uint64_t state;
+    const uint8_t *next, *end;  /* words not read yet */
+} Lane;
+
+static inline void refill(Lane *lane) {
+    if (lane->state < LOW && lane->end - lane->next >= 4) {
+        lane->state = lane->state << 32 | read_word(lane->next);
+        lane->next += 4;
+    }
+}
+
+static inline uint32_t take_bits(Lane *lane, unsigned count) {
+    unsigned shift = PROB_BITS - count;
+    uint32_t slot = (uint32_t)lane->state & MASK;
+    lane->state = (lane->state >> PROB_BITS << shift) + (slot & ((1u << shift) - 1u));
+    refill(lane);
+    return slot >> shift;
+}
+
+/* The rest of an escape; 0, which no escape can be, if it is malformed. */
+static int32_t take_escape(Lane *lane, uint32_t support, unsigned order) {
+    uint32_t negative = take_bits(lane, 1);
+    unsigned length = order;
+    while (take_bits(lane, 1) == 0)
+        if (++length > MAX_SUFFIX_BITS) return 0;
+    uint32_t suffix = length ? take_bits(lane, length) : 0;
+    uint32_t magnitude = support + 1u + (1u << length) - (1u << order) + suffix;
+    if (magnitude > MAX_SYMBOL) return 0;
+    return negative ? -(int32_t)magnitude : (int32_t)magnitude;
+}
+
+static int decode_lane(const Tables *t, Lane *source, const uint8_t *indexes, int32_t *out, Py_ssize_t count) {
+    Lane lane = *source; /* a copy that the compiler can keep in registers */
+    for (Py_ssize_t i = 0; i < count; i++) {
+        unsigned index = indexes[i];
+        if (index < t->skip) {
+            out[i] = 0;
+            continue;
+        }
+        if (index >= t->rows) return BAD_INDEX;
+        const uint32_t *row = t->entries + t->offsets[index];
+        uint32_t slot = (uint32_t)lane.state & MASK;
+        /* The rows tile 0 ... 65535, which load() checked, so the search ends inside the row. */
+        uint32_t rank = t->buckets[index * BUCKETS + (slot >> BUCKET_SHIFT)];
+        uint32_t entry = row[rank];
+        while (slot - (entry & MASK) >= entry >> PROB_BITS) entry = row[++rank];
+        lane.state = (uint64_t)(entry >> PROB_BITS) * (lane.state >> PROB_BITS) + (slot - (entry & MASK));
+        refill(&lane);
+        if (rank) {
+            uint32_t zigzag = rank - 1u;
+            out[i] = (int32_t)((zigzag >> 1) ^ (0u - (zigzag & 1u)));
+        } else {
+            uint32_t support = (t->offsets[index + 1] - t->offsets[index] - 2u) / 2u;
+            Lane rest = lane; /* so that only the copy needs an address */
+            int32_t symbol = take_escape(&rest, support, t->orders[index]);
+            if (symbol == 0) return BAD_ESCAPE;
+            lane = rest;
+            out[i] = symbol;
+        }
+    }
+    *source = lane;
+    return OK;
+}
+
+/* Writes words backwards from `end`; returns where the first one begins, NULL for an impossible entry. */
+static uint8_t *encode_lane(const uint32_t *entries, Py_ssize_t count, uint64_t *final, uint8_t *end) {
+    uint64_t state = 0;
+    for (Py_ssize_t i = count; i-- > 0;) {
+        uint64_t frequency = entries[i] >> PROB_BITS;
+        uint32_t start = entries[i] & MASK;
+        if (frequency == 0 || start + frequency > TOTAL) return NULL;
+        if (state >= frequency << 48) {
+            end -= 4;
+            write_word(end, (uint32_t)state);
+            state >>= 32;
+        }
+        uint64_t quotient = state / frequency;
+        state = (quotient << PROB_BITS) + start + (state - quotient * frequency);
+    }
+    *final = state;
+    return end;
+}
+
+static PyObject *py_encode(PyObject *module, PyObject *args) {
+    Py_buffer in;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*:encode", &in)) return NULL;
+    Py_ssize_t count = in.len / 4;
+    /* An entry lengthens words and state together by 16 bits at most (frequency 1), from a state of no bits. */
+    Py_ssize_t room = 2 * count;
+    PyObject *result = NULL;
+    uint8_t *buffer = in.len % 4 ? NULL : PyMem_RawMalloc((size_t)room + 1);
+    if (in.len % 4) {
+        PyErr_SetString(PyExc_ValueError, "entries must be uint32");
+    } else if (!buffer) {
+        PyErr_NoMemory();
+    } else {
+        uint64_t state = 0;
+        uint8_t *words;
+        Py_BEGIN_ALLOW_THREADS
+        words = encode_lane(in.buf, count, &state, buffer + room);
+        Py_END_ALLOW_THREADS
+        if (!words) {
+            PyErr_SetString(PyExc_ValueError, "entry with an impossible interval");
+        } else {
+            uint8_t head[8];
+            int size = 0;
+            for (; state; state >>= 8) head[size++] = (uint8_t)state;
+            words -= size;
+            memcpy(words, head, (size_t)size);
+            result = PyBytes_FromStringAndSize((const char *)words, buffer + room - words);
+        }
+    }
+    PyMem_RawFree(buffer);
+    PyBuffer_Release(&in);
+    return result;
+}
+
+static PyObject *py_decode(PyObject *module, PyObject *args) {
+    const Tables *t = PyModule_GetState(module);
+    Py_buffer data, indexes, out;
+    Py_ssize_t position;
+    unsigned long long state;
+    if (!PyArg_ParseTuple(args, "y*nKy*w*:decode", &data, &position, &state, &indexes, &out)) return NULL;
+    PyObject *result = NULL;
+    if (!t->rows) {
+        PyErr_SetString(PyExc_RuntimeError, "load() comes first");
+    } else if (position < 0 || position > data.len || out.len / 4 != indexes.len || out.len % 4) {
+        PyErr_SetString(PyExc_ValueError, "position outside the data, or out of another length than indexes");
+    } else {
+        const uint8_t *start = data.buf;
+        Lane lane = {state, start + position, start + data.len};
+        int status;
+        Py_BEGIN_ALLOW_THREADS
+        status = decode_lane(t, &lane, indexes.buf, out.buf, indexes.len);
+        Py_END_ALLOW_THREADS
+        result = Py_BuildValue("nKi", (Py_ssize_t)(lane.next - start), (unsigned long long)lane.state, status);
+    }
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&indexes);
+    PyBuffer_Release(&out);
+    return result;
+}
+
+static void free_tables(Tables *t) {
+    PyMem_RawFree(t->entries);
+    PyMem_RawFree(t->buckets);
+    PyMem_RawFree(t->offsets);
+    PyMem_RawFree(t->orders);
+    memset(t, 0, sizeof *t);
+}
+
+/* Checks that a row tiles 0 ... 65535 and notes where each bucket's search starts. */
+static int fill_buckets(const uint32_t *row, uint32_t size, uint16_t *buckets) {
+    uint32_t filled = 0, at = 0;
+    if (size < 2 || size % 2 || size > TOTAL) return 0;
+    for (uint32_t rank = 0; rank < size; rank++) {
+        uint32_t frequency = row[rank] >> PROB_BITS;
+        if ((row[rank] & MASK) != at || frequency == 0 || at + frequency > TOTAL) return 0;
+        at += frequency;
+        for (; filled < BUCKETS && filled << BUCKET_SHIFT < at; filled++) buckets[filled] = (uint16_t)rank;
+    }
+    return at == TOTAL;
+}
+
+static PyObject *py_load(PyObject *module, PyObject *args) {
+    Tables *t = PyModule_GetState(module);
+    Py_buffer entries, offsets, orders;
+    unsigned skip;
+    if (!PyArg_ParseTuple(args, "y*y*y*I:load", &entries, &offsets, &orders, &skip)) return NULL;
+    size_t rows = (size_t)orders.len;
+    int good = !t->rows && rows > 0 && rows <= 256 && skip <= rows && (size_t)offsets.len == 4 * (rows + 1) && entries.len % 4 == 0;
+    if (good) {
+        t->entries = PyMem_RawMalloc((size_t)entries.len + 1);
+        t->buckets = PyMem_RawMalloc(rows * BUCKETS * sizeof(uint16_t));
+        t->offsets = PyMem_RawMalloc((size_t)offsets.len);
+        t->orders = PyMem_RawMalloc(rows);
+        good = t->entries && t->buckets && t->offsets && t->orders;
+    }
+    if (good) {
+        memcpy(t->entries, entries.buf, (size_t)entries.len);
+        memcpy(t->offsets, offsets.buf, (size_t)offsets.len);
+        memcpy(t->orders, orders.buf, rows);
+        size_t total = (size_t)entries.len / 4;
+        good = t->offsets[0] == 0 && t->offsets[rows] == total;
+        for (size_t i = 0; good && i < rows; i++) {
+            uint32_t from = t->offsets[i], to = t->offsets[i + 1];
+            good = from < to && to <= total && t->orders[i] <= MAX_SUFFIX_BITS &&
+                   fill_buckets(t->entries + from, to - from, t->buckets + i * BUCKETS);
+        }
+    }
+    PyBuffer_Release(&entries);
+    PyBuffer_Release(&offsets);
+    PyBuffer_Release(&orders);
+    if (!good) {
+        if (!t->rows) free_tables(t);
+        PyErr_SetString(PyExc_ValueError, "tables are already loaded, malformed, or do not fit into memory");
+        return NULL;
+    }
+    t->skip = skip;
+    t->rows = (unsigned)rows; /* last: says that the tables are ready */
+    Py_RETURN_NONE;
+}
+
+static void module_free(void *module) {
+    Tables *t = PyModule_GetState((PyObject *)module);
+    if (t) free_tables(t);
+}
+
+static PyMethodDef methods[] = {
+    {"load", py_load, METH_VARARGS, "load(entries: uint32, offsets: uint32, orders: uint8, skip) -> None; once."},
+    {"encode", py_encode, METH_VARARGS, "encode(entries: uint32) -> bytes."},
+    {"decode", py_decode, METH_VARARGS, "decode(data, position, state, indexes: uint8, out: int32) -> (position, state, status)."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "_rans", .m_doc = "Compiled rANS loops of vcm.entropy.", .m_size = sizeof(Tables),
+    .m_methods = methods, .m_free = module_free,
+};
+
+/* Multi-phase initialisation: each interpreter has its own tables. */
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+PyMODINIT_FUNC PyInit__rans(void) {
+    definition.m_slots = slots;
+    return PyModuleDef_Init(&definition);
+}
