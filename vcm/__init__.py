@@ -1,7 +1,7 @@
 """VCM: coding for machines.
 
-One layered image file: a small base layer that detectors read without decoding pixels, and enhancement layers from which a
-person gets the picture.
+One layered image file: a small base layer that detectors read without decoding pixels, and enhancement layers from
+which a person gets the picture.
 
     >>> import vcm
     >>> codec = vcm.load("vcm-s")                                # doctest: +SKIP
@@ -48,7 +48,7 @@ _HOME = {
 }
 """Public name to the module that defines it. A name added here is also added under ``TYPE_CHECKING`` above."""
 
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name: str) -> Any:

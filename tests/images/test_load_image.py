@@ -37,7 +37,8 @@ def saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> P
 
 def one_line(error: pytest.ExceptionInfo[ImageError]) -> str:
     text = str(error.value)
-    assert text and "\n" not in text
+    assert text
+    assert "\n" not in text
     return text
 
 
@@ -170,14 +171,14 @@ def test_sixteen_bit_big_endian_and_colour(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "top", "expected_top"), [("F", 1.0, 255), ("F", 255.0, 255), ("F", 65535.0, 255), ("I", 255, 255), ("I", 65535, 255)]
+    ("mode", "top"), [("F", 1.0), ("F", 255.0), ("F", 65535.0), ("I", 255), ("I", 65535)]
 )  # fmt: skip
-def test_ranges_of_deep_modes(mode: str, top: float, expected_top: int) -> None:
+def test_ranges_of_deep_modes(mode: str, top: float) -> None:
     values = np.linspace(0, top, H * W).reshape(H, W).astype(np.float32 if mode == "F" else np.int32)
     got = load_image(Image.fromarray(values))
     assert got.bit_depth == 16
     assert got.grey
-    assert (got.pixels.min(), got.pixels.max()) == (0, expected_top)
+    assert (got.pixels.min(), got.pixels.max()) == (0, 255)
     assert np.abs(got.pixels[:, :, 0] - np.linspace(0, 255, H * W).reshape(H, W)).max() <= 1.01
 
 
@@ -281,7 +282,9 @@ def test_sizes_out_of_range(tmp_path: Path, size: tuple[int, int]) -> None:
     load_image(np.zeros((16, 16), np.uint8))
 
 
-@pytest.mark.parametrize(("width", "height"), [(65535, 65535), (65535, 4097), (1 << 20, 1 << 20), (16384, 16384), (40, 70000)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(65535, 65535), (65535, 4097), (1 << 20, 1 << 20), (16384, 16384), (40, 70000)]
+)
 def test_a_lying_header_costs_no_memory(tmp_path: Path, width: int, height: int) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png(width, height, 8, 2, b"\0" * 100))
@@ -343,9 +346,10 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
         one_line(error)
 
 
-def test_no_picture_survives_being_flipped(tmp_path: Path) -> None:
-    """A damaged file is a picture or an ImageError, never another exception, and no warning of Pillow's comes through."""
+def test_damaged_files_of_many_formats(tmp_path: Path) -> None:
+    """A damaged file is a picture or an ImageError, never another exception; no warning of Pillow's comes through."""
     rng = np.random.default_rng(1)
+    refused: list[str] = []
     for name in ("a.png", "a.jpg", "a.gif", "a.tiff", "a.webp", "a.bmp"):
         path = saved(tmp_path, Image.fromarray(ramp()), name)
         data = bytearray(path.read_bytes())
@@ -360,14 +364,17 @@ def test_no_picture_survives_being_flipped(tmp_path: Path) -> None:
                 try:
                     load_image(path)
                 except ImageError as error:
-                    assert "\n" not in str(error)
+                    refused.append(str(error))
+    assert len(refused) > 50
+    assert not any("\n" in text for text in refused)
 
 
 @pytest.mark.parametrize(
     "array",
     [
         np.zeros((H, W, 3), np.float32), np.zeros((H, W, 3), np.uint16), np.zeros((H, W, 2), np.uint8),
-        np.zeros((3, H, W), np.uint8), np.zeros((1, H, W, 3), np.uint8), np.zeros(20, np.uint8), np.zeros((0, 0, 3), np.uint8),
+        np.zeros((3, H, W), np.uint8), np.zeros((1, H, W, 3), np.uint8), np.zeros(20, np.uint8),
+        np.zeros((0, 0, 3), np.uint8),
     ],
 )  # fmt: skip
 def test_arrays_of_another_shape_or_type(array: np.ndarray) -> None:
