@@ -307,8 +307,8 @@ class Metadata:
                 check_bytes(what, value)
         keys = set()
         for key, value in self.entries:
-            check_bytes(f"value of metadata entry {key!r}", value)
-            check_range(f"UTF-8 bytes of metadata key {key[:32]!r}", len(_encode_key(key)), 1, MAX_KEY_BYTES)
+            check_bytes("value of a metadata entry", value)
+            check_range("length of a metadata key in UTF-8 bytes", len(_encode_key(key)), 1, MAX_KEY_BYTES)
             if key in keys:
                 raise OptionError("a metadata key is there twice", expected="unique keys", found=repr(key))
             keys.add(key)

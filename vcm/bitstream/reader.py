@@ -182,7 +182,7 @@ def _opened(source: str | PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _fill(file: BinaryIO, taken: bytearray, count: int) -> None:
-    """Read until ``taken`` holds ``count`` bytes or the file ends; asks for no more than that, loops over short reads."""
+    """Read until ``taken`` holds ``count`` bytes or the file ends. Asks for no more; loops over short reads."""
     while len(taken) < count:
         piece: object = file.read(min(count - len(taken), _PIECE_BYTES))
         if not isinstance(piece, bytes):

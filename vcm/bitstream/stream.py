@@ -273,14 +273,12 @@ class Bitstream:
             OutputError: the folder is missing or not writable, the disk is full, or ``path`` is no regular file.
         """
         target = Path(path)
-        # Renaming onto a device or pipe would replace it by a file.
-        if target.exists() and not target.is_file():
-            raise OutputError(
-                f"cannot write {target}", expected="a regular file or a new name", found="something else there"
-            )
         # In the same folder, because a rename is atomic only within a file system.
         temporary = target.parent / f".vcm-{secrets.token_hex(8)}.tmp"
         try:
+            # Renaming onto a device or pipe would replace it by a file.
+            if target.exists() and not target.is_file():
+                raise OutputError(f"cannot write {target}", expected="a regular file or a new name")
             try:
                 with temporary.open("xb") as file:
                     file.write(self.to_bytes())
@@ -288,5 +286,5 @@ class Bitstream:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-        except OSError as error:
-            raise OutputError(f"cannot write {target}", found=error.strerror or str(error)) from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise OutputError(f"cannot write {target}", found=getattr(error, "strerror", None) or str(error)) from error
