@@ -50,9 +50,7 @@ class JpegXlCodec:
         try:
             image = _imagecodecs().jpegxl_decode(data, numthreads=1)
         except (RuntimeError, ValueError) as error:
-            raise ImageError(
-                "jpegxl cannot decode the file", expected="a JPEG XL codestream", found=str(error)
-            ) from error
+            raise _undecodable(str(error)) from error
         return check_image(np.asarray(image))
 
     def describe(self) -> CodecInfo:

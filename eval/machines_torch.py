@@ -1,0 +1,169 @@
+"""Machines from torchvision and Detectron2. Torch is imported here, so that ONNX machines start without it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vcm.codecs.protocol import Image, check_image
+from vcm.errors import MissingDependencyError, ModelNotFoundError, WeightsError
+from vcm.eval.machines import MachineInfo, keep_best
+from vcm.structures import COCO_CATEGORY_IDS, COCO_NAMES, Detections
+
+__all__ = ["Detectron2Detector", "TorchvisionDetector"]
+
+_SCORE, _LIMIT = 0.01, 300
+
+
+def _load_state(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a ``.safetensors`` file or of a torch checkpoint (loaded without running code from it)."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for a bad file
+        raise WeightsError(f"cannot read the weights {path}", found=str(error).splitlines()[0]) from error
+    state = state.get("model", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds no tensors by name", found=type(state).__name__)
+    return state
+
+
+def _version(weights: Path | None) -> str:
+    return f"sha256 {sha256(weights.read_bytes()).hexdigest()[:12]}" if weights else "initialised weights, seed 0"
+
+
+class TorchvisionDetector:
+    """A detector of ``torchvision.models.detection``, with COCO's 91 output classes.
+
+    Args:
+        model: its name there, e.g. ``fasterrcnn_resnet50_fpn_v2``.
+        weights: a ``.safetensors`` or ``.pth`` file, or ``None`` for initialised weights (seed 0: for tests only).
+
+    Raises:
+        ModelNotFoundError: torchvision has no such detector.
+        WeightsError: the weights do not fit.
+    """
+
+    def __init__(self, model: str, weights: Path | None = None) -> None:
+        import torchvision
+        from torchvision.models import detection, get_model, list_models
+
+        if model not in list_models(detection):
+            raise ModelNotFoundError(
+                "no such torchvision detector", expected=", ".join(list_models(detection)), found=model
+            )
+        self._model, self._weights = model, weights
+        torch.manual_seed(0)
+        settings: dict[str, Any] = {"score_thresh": _SCORE, "detections_per_img": _LIMIT}
+        if "rcnn" in model:
+            settings = {f"box_{key}": value for key, value in settings.items()}
+        self._network = get_model(model, weights=None, weights_backbone=None, num_classes=91, **settings).eval()
+        if weights is not None:
+            try:
+                self._network.load_state_dict(_load_state(weights))
+            except RuntimeError as error:
+                raise WeightsError(
+                    f"{weights} does not fit {model}", found=str(error).splitlines()[-1].strip()
+                ) from error
+        self._version = f"torchvision {torchvision.__version__}, {_version(weights)}"
+        # Official category id → class index; the ids that COCO leaves out and the background are dropped.
+        self._index = np.full(91, -1, np.int64)
+        self._index[list(COCO_CATEGORY_IDS)] = np.arange(len(COCO_NAMES))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TorchvisionDetector, (self._model, self._weights)
+
+    @property
+    def name(self) -> str:
+        """Name in reports."""
+        return self._model
+
+    def describe(self) -> MachineInfo:
+        """torchvision's version and the digest of the weights."""
+        return MachineInfo(self._model, self._version, (("score_threshold", str(_SCORE)), ("limit", str(_LIMIT))))
+
+    @torch.inference_mode()
+    def detect(self, image: Image) -> Detections:
+        """See :meth:`vcm.eval.machines.Machine.detect`."""
+        tensor = torch.from_numpy(check_image(image).transpose(2, 0, 1).astype(np.float32) / 255)
+        (found,) = self._network([tensor])
+        labels = self._index[found["labels"].numpy()]
+        keep = labels >= 0
+        boxes, scores = found["boxes"].numpy()[keep], found["scores"].numpy()[keep]
+        # The network has suppressed overlaps; an IoU of 1 only clips and sorts.
+        return keep_best(
+            boxes, scores, labels[keep], image.shape[1], image.shape[0], iou=1.0, score=_SCORE, limit=_LIMIT
+        )
+
+
+class Detectron2Detector:
+    """A detector of Detectron2's model zoo, on the CPU.
+
+    Args:
+        config: zoo path, e.g. ``COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml``.
+        weights: a checkpoint, or ``None`` for initialised weights (seed 0: for tests only).
+
+    Raises:
+        MissingDependencyError: Detectron2 is not installed.
+        ModelNotFoundError: the zoo has no such configuration.
+    """
+
+    def __init__(self, config: str, weights: Path | None = None) -> None:
+        try:
+            import detectron2
+            from detectron2 import model_zoo
+            from detectron2.checkpoint import DetectionCheckpointer
+            from detectron2.modeling import build_model
+        except ImportError as error:
+            raise MissingDependencyError("detectron2 is not installed") from error
+        try:
+            cfg = model_zoo.get_config(config)
+        except RuntimeError as error:
+            raise ModelNotFoundError("Detectron2's zoo has no such configuration", found=config) from error
+        cfg.MODEL.DEVICE = "cpu"
+        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = cfg.MODEL.RETINANET.SCORE_THRESH_TEST = _SCORE
+        cfg.TEST.DETECTIONS_PER_IMAGE = _LIMIT
+        self._config, self._weights = config, weights
+        self._size = (int(cfg.INPUT.MIN_SIZE_TEST), int(cfg.INPUT.MAX_SIZE_TEST), str(cfg.INPUT.FORMAT))
+        torch.manual_seed(0)
+        self._network = build_model(cfg).eval()
+        if weights is not None:
+            DetectionCheckpointer(self._network).load(str(weights))
+        self._version = f"detectron2 {detectron2.__version__}, {_version(weights)}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Detectron2Detector, (self._config, self._weights)
+
+    @property
+    def name(self) -> str:
+        """Name in reports: the configuration's stem."""
+        return Path(self._config).stem
+
+    def describe(self) -> MachineInfo:
+        """Detectron2's version, the digest of the weights and the input size."""
+        short, longest, order = self._size
+        return MachineInfo(
+            self.name, self._version, (("input", f"{short}/{longest} {order}"), ("config", self._config))
+        )
+
+    @torch.inference_mode()
+    def detect(self, image: Image) -> Detections:
+        """See :meth:`vcm.eval.machines.Machine.detect`."""
+        from detectron2.data.transforms import ResizeShortestEdge
+
+        image = check_image(image)
+        height, width = image.shape[:2]
+        short, longest, order = self._size
+        planes = image[:, :, ::-1] if order == "BGR" else image
+        resized = ResizeShortestEdge([short, short], longest).get_transform(planes).apply_image(planes)
+        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)).astype(np.float32))
+        found = self._network([{"image": tensor, "height": height, "width": width}])[0]["instances"].to("cpu")
+        boxes, scores, labels = found.pred_boxes.tensor.numpy(), found.scores.numpy(), found.pred_classes.numpy()
+        return keep_best(boxes, scores, labels.astype(np.int64), width, height, iou=1.0, score=_SCORE, limit=_LIMIT)
