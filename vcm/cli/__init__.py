@@ -1,0 +1,127 @@
+"""The ``vcm`` command. A thin layer: it names files, calls :mod:`vcm`, and prints.
+
+To add a command, write a module ``commands_NAME.py`` here with a function ``register(app)`` that calls
+``app.command()``, and add its name to :data:`COMMAND_MODULES`. Such a module imports typer and its neighbours at the
+top and everything else inside its commands, so that ``vcm --help`` stays quick: a test fails when torch, numpy or
+Pillow is imported for it.
+
+Exit status: 0 all went well; 1 wrong data or an output that cannot be written; 2 a wrong call; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, NoReturn, TextIO
+
+import typer
+
+from vcm.cli import output
+from vcm.errors import VcmError
+
+__all__ = ["COMMAND_MODULES", "build_app", "main", "run"]
+
+COMMAND_MODULES = (
+    "commands_encode",
+    "commands_decode",
+    "commands_tasks",
+    "commands_info",
+    "commands_show",
+)
+"""Modules of this package, in the order in which ``vcm --help`` lists their commands."""
+
+# Typer brings its own copy of click in some versions and uses the package in others. These are right in both.
+_ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def build_app() -> typer.Typer:
+    """The application with every command of :data:`COMMAND_MODULES`."""
+    app = typer.Typer(
+        help="Coding for machines: one layered image file, read by detectors without pixels and by people in full.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for module in COMMAND_MODULES:
+        importlib.import_module(f"{__name__}.{module}").register(app)
+    return app
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    # Taken out of the arguments by `run`, wherever it stands; here for the help.
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with every error.")] = False,
+) -> None:
+    if version:
+        import vcm
+
+        typer.echo(f"vcm {vcm.__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and gives its exit status; never raises for what a user can do wrong."""
+    arguments, output.state.debug = _take_debug(list(arguments))
+    with warnings.catch_warnings():
+        # Ours become lines like all others, each time; those of libraries are for developers.
+        warnings.simplefilter("default" if output.state.debug else "ignore")
+        warnings.filterwarnings("always", module=r"vcm\b")
+        warnings.showwarning = _show_warning
+        try:
+            status = build_app()(args=arguments, prog_name="vcm", standalone_mode=False)
+        except VcmError as error:
+            output.error(error)
+            return error.exit_status
+        except (KeyboardInterrupt, typer.Abort):
+            output.line("interrupted")
+            return 130
+        except _ClickException as error:
+            output.error(error, _usage_text(error))
+            return int(getattr(error, "exit_code", 2))
+        except MemoryError as error:
+            output.error(error, "out of memory")
+            return 1
+        except OSError as error:
+            output.error(error)
+            return 1
+        except Exception as error:  # a bug of ours: still one line, and the way to more
+            output.error(error, f"internal error: {type(error).__name__}: {error} (--debug shows where)")
+            return 1
+    return status if isinstance(status, int) else 0
+
+
+def main() -> NoReturn:
+    """Entry point of the ``vcm`` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """The arguments without ``--debug``, which may stand before or after the command but not after ``--``."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument != "--debug"]
+    return options + arguments[end:], len(options) < end
+
+
+def _usage_text(error: Exception) -> str:
+    """The message of a usage error, with the command whose help says more."""
+    text: str = error.format_message()  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    if isinstance(error, _UsageError) and context is not None:
+        text = f"{text.rstrip('.')} (see '{context.command_path} --help')"
+    return text
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+    line: str | None = None,
+) -> None:  # fmt: skip
+    if category.__module__.partition(".")[0] == "vcm":
+        output.line(f"warning: {message}")
+    elif output.state.debug:
+        output.line(f"{filename}:{lineno}: {category.__name__}: {message}")

@@ -1,0 +1,132 @@
+"""``vcm inspect``, ``vcm models`` and ``vcm cost``: what a file or a model is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vcm.cli.options import MODEL, Json, Model, in_range
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    app.command()(inspect)
+    app.command()(models)
+    app.command()(cost)
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A VCM file.", show_default=False)], json: Json = False
+) -> None:
+    """Show what is in a VCM file."""
+    from vcm.bitstream import FORMAT_VERSION, ChunkKind, read
+    from vcm.cli import output as out
+    from vcm.cli.models import model_of
+
+    stream = read(file)
+    source = stream.header.source
+    metadata = stream.metadata
+    extras = [ChunkKind.EXIF.name] * (metadata.exif is not None) + [ChunkKind.ICC.name] * (metadata.icc is not None)
+    layers = [
+        {
+            "name": span.name,
+            "offset": span.offset,
+            "bytes": span.bytes,
+            "fingerprint": layer.fingerprint.hex(),
+            "tiles": len(layer.tiles),
+        }
+        for span, layer in zip(stream.layout, stream.layers, strict=True)
+    ]
+    found: dict[str, Any] = {
+        "file": str(file),
+        "width": stream.width,
+        "height": stream.height,
+        "format_version": FORMAT_VERSION,
+        "model": model_of(stream),
+        "fingerprint": stream.base_layer.fingerprint.hex(),
+        "layers": layers,
+        "base_bytes": len(stream.base),
+        "total_bytes": stream.total_bytes,
+        "bpp": stream.bpp,
+        "base_bpp": stream.base_bpp,
+        "base_scale": stream.base_scale / 8,
+        "bit_depth": source.bit_depth,
+        "grey": source.grey,
+        "alpha": source.alpha,
+        "metadata": extras + [key for key, _ in metadata.entries],
+    }
+    if json:
+        out.print_json(found)
+        return
+    kind = f"{found['bit_depth']}-bit {'grey' if source.grey else 'colour'}{' with alpha' if source.alpha else ''}"
+    out.say(f"{file}: VCM version {FORMAT_VERSION}, {stream.width}x{stream.height}, from {kind}")
+    out.say(f"model        {found['model'] or 'not one of the shipped models'} (base {found['fingerprint']})")
+    out.say(f"whole file   {stream.total_bytes:,} bytes, {stream.bpp:.4f} bpp")
+    out.say(
+        f"base prefix  {found['base_bytes']:,} bytes, {stream.base_bpp:.4f} bpp, coded at {stream.base_scale}/8 size"
+    )
+    out.say(f"metadata     {', '.join(found['metadata']) or 'none'}")
+    rows = [
+        (span.name, f"{span.offset:,}", f"{span.bytes:,}", str(len(layer.tiles)), layer.fingerprint.hex())
+        for span, layer in zip(stream.layout, stream.layers, strict=True)
+    ]
+    out.print_table(("layer", "offset", "bytes", "tiles", "fingerprint"), rows, left=(0, 4))
+
+
+def models(json: Json = False) -> None:
+    """List the models that are shipped."""
+    import vcm
+    from vcm.cli import output as out
+
+    found = vcm.list_models()
+    if json:
+        out.print_json(
+            [
+                {
+                    "name": model.name,
+                    "path": str(model.path),
+                    "bytes": model.bytes,
+                    "fingerprint": model.fingerprint,
+                    "fingerprint_enhancement": model.fingerprint_enhancement,
+                    "card": str(model.card_path),
+                    "trained": model.trained,
+                }
+                for model in found
+            ]
+        )
+        return
+    rows = [(model.name, f"{model.bytes / 1e6:.1f}", model.fingerprint, model.trained) for model in found]
+    out.print_table(("model", "MB", "fingerprint", "trained"), rows, left=(0, 2, 3))
+    for model in found:
+        out.say(f"{model.name}: {model.path}, card {model.card_path}")
+
+
+def cost(
+    model: Model = MODEL,
+    width: Annotated[int, typer.Option(callback=in_range(16, 8192), help="Pixels.")] = 768,
+    height: Annotated[int, typer.Option(callback=in_range(16, 8192), help="Pixels.")] = 512,
+    json: Json = False,
+) -> None:
+    """Print the cost of each stage and its budget.
+
+    In thousand multiply-accumulates per source pixel, padding and the integer networks included.
+    """
+    from vcm.cli import output as out
+    from vcm.cli.models import Models
+
+    codec = Models(model).default()
+    with out.working("counting"):
+        costs = codec.complexity(width, height)
+    if json:
+        out.print_json([{"stage": c.stage, "kmac_per_px": c.kmac_per_px, "budget": c.budget} for c in costs])
+        return
+    rows = [
+        (c.stage, f"{c.kmac_per_px:.2f}", f"{c.budget:g}", "inside" if c.kmac_per_px <= c.budget else "OVER")
+        for c in costs
+    ]
+    out.say(f"{codec.name}, {width}x{height}, kMAC per source pixel")
+    out.print_table(("stage", "kMAC/px", "budget", ""), rows, left=(0, 3))

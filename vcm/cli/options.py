@@ -1,0 +1,73 @@
+"""Options that several commands share, and the checks that typer cannot do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "MODEL",
+    "FileModel",
+    "Files",
+    "Json",
+    "Model",
+    "Output",
+    "Score",
+    "bpp_option",
+    "in_range",
+    "quality_option",
+]
+
+MODEL = "vcm-s"
+"""What is used when nothing says otherwise."""
+
+
+def in_range(low: float, high: float) -> Callable[[float | None], float | None]:
+    """A callback that refuses what is outside ``low`` … ``high``, NaN too, and says what was expected and found.
+
+    Typer's own ``min`` and ``max`` let NaN through in some versions and do not name the value in others.
+    """
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not low <= value <= high:
+            raise typer.BadParameter(f"expected {low:g} to {high:g}, found {value:g}")
+        return value
+
+    return check
+
+
+def _positive(value: float | None) -> float | None:
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"expected a rate greater than 0, found {value:g}")
+    return value
+
+
+def quality_option(*names: str, help: str) -> Any:
+    """An option that takes a quality, 0 … 100."""
+    return typer.Option(*names, callback=in_range(0, 100), help=f"{help}, 0 to 100.", show_default="50")
+
+
+def bpp_option(help: str) -> Any:
+    """The option ``--bpp``, which takes a rate in bits per source pixel."""
+    return typer.Option("--bpp", callback=_positive, help=help, show_default=False)
+
+
+_MODEL_HELP = "Shipped model or path of weights."
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="VCM files.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Model = Annotated[str, typer.Option("--model", "-m", help=_MODEL_HELP)]
+FileModel = Annotated[
+    str | None, typer.Option("--model", "-m", help=_MODEL_HELP, show_default="the one that wrote the file")
+]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="OUT|DIR", help="A file; a folder for several.", show_default="beside FILE"),
+]
+Score = Annotated[
+    float, typer.Option("--score", "-s", callback=in_range(0, 1), help="Leave out what scores less, 0 to 1.")
+]
