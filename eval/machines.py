@@ -230,7 +230,7 @@ class OnnxDetector:
             boxes, scores, labels = self._yolox(output)
         else:
             boxes, scores, labels = self._nanodet(output)
-        shift, factor = np.tile(np.float32(offset), 2), np.tile(np.float32(scale), 2)
+        shift, factor = (np.tile(np.asarray(pair, np.float32), 2) for pair in (offset, scale))
         d, (height, width) = self._descriptor, image.shape[:2]
         boxes = ((boxes - shift) / factor).astype(np.float32)
         return keep_best(
