@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vcm.bitstream import (
@@ -24,6 +24,9 @@ from vcm.bitstream import (
     tile_grid,
 )
 from vcm.errors import VcmError
+
+# A busy machine is no failure.
+BUSY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 
 sources = st.builds(SourceKind, st.sampled_from([8, 16]), st.booleans(), st.booleans())
 # Chunk kinds that version 1 does not know, reserved ones included.
@@ -69,7 +72,7 @@ def bitstreams(draw: st.DrawFn) -> Bitstream:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, **BUSY)
 @given(bitstreams(), st.randoms(use_true_random=False))
 def test_round_trip(file: Bitstream, random) -> None:
     data = file.to_bytes()
@@ -86,7 +89,7 @@ def test_round_trip(file: Bitstream, random) -> None:
     assert [data[s.offset : s.offset + s.bytes] for s in shuffled.layout] == [layer.pack() for layer in shuffled.layers]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, **BUSY)
 @given(st.data())
 def test_layers_can_be_cut_and_appended_again(data: st.DataObject) -> None:
     file = data.draw(bitstreams())
@@ -104,7 +107,7 @@ def only_vcm_errors(data: bytes) -> None:
             reader(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, **BUSY)
 @given(st.binary(max_size=200))
 @example(b"")
 @example(b"VCM")
@@ -116,7 +119,7 @@ def test_random_bytes_raise_only_vcm_errors(data: bytes) -> None:
     only_vcm_errors(Header(1, 2000, 20, base_bytes=100).pack() + data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, **BUSY)
 @given(st.data())
 def test_mutated_files_raise_only_vcm_errors(data: st.DataObject) -> None:
     mutated = bytearray(data.draw(bitstreams()).to_bytes())
