@@ -54,7 +54,7 @@ def layers(kind: ChunkKind, header: Header) -> st.SearchStrategy[Layer]:
 
 @st.composite
 def bitstreams(draw: st.DrawFn) -> Bitstream:
-    width = draw(st.integers(1, 3000) | st.sampled_from([1023, 1024, 1025, 65_535]))
+    width = draw(st.integers(1, 3000) | st.sampled_from([1023, 1024, 1025, 5000]))
     height = draw(st.integers(1, min(2500, MAX_PIXELS // width)))
     scale = draw(st.integers(1, 8))
     header = Header(draw(st.integers(0, 255)), width, height, draw(sources), scale)
@@ -72,7 +72,7 @@ def bitstreams(draw: st.DrawFn) -> Bitstream:
     )
 
 
-@settings(max_examples=150, **BUSY)
+@settings(max_examples=80, **BUSY)
 @given(bitstreams(), st.randoms(use_true_random=False))
 def test_round_trip(file: Bitstream, random) -> None:
     data = file.to_bytes()
@@ -89,7 +89,7 @@ def test_round_trip(file: Bitstream, random) -> None:
     assert [data[s.offset : s.offset + s.bytes] for s in shuffled.layout] == [layer.pack() for layer in shuffled.layers]
 
 
-@settings(max_examples=60, **BUSY)
+@settings(max_examples=30, **BUSY)
 @given(st.data())
 def test_layers_can_be_cut_and_appended_again(data: st.DataObject) -> None:
     file = data.draw(bitstreams())
@@ -119,7 +119,7 @@ def test_random_bytes_raise_only_vcm_errors(data: bytes) -> None:
     only_vcm_errors(Header(1, 2000, 20, base_bytes=100).pack() + data)
 
 
-@settings(max_examples=200, **BUSY)
+@settings(max_examples=80, **BUSY)
 @given(st.data())
 def test_mutated_files_raise_only_vcm_errors(data: st.DataObject) -> None:
     mutated = bytearray(data.draw(bitstreams()).to_bytes())
