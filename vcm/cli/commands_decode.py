@@ -30,14 +30,15 @@ def decode(
 ) -> None:
     """Decode VCM files to pictures.
 
-    FILE.png is written beside each FILE, or where --output says; its extension chooses the format.
+    NAME.decoded.png is written beside each NAME.vcm, never over the photograph that it came from; or what --output
+    says, whose extension chooses the format.
     """
     from vcm.cli import output as out
     from vcm.cli.files import plan_outputs
     from vcm.cli.models import Models
     from vcm.images import picture_format, save_picture
 
-    targets = dict(zip(files, plan_outputs(files, output, ".png"), strict=True))
+    targets = dict(zip(files, plan_outputs(files, output, ".decoded.png"), strict=True))
     for target in targets.values():
         picture_format(target)
     models = Models(model)

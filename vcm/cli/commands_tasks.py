@@ -35,7 +35,7 @@ def detect(
     score: Score = 0.3,
     draw: Annotated[
         str | None,
-        typer.Option("--draw", "-d", metavar="OUT|DIR", help="Draw the boxes there; a folder for several files."),
+        typer.Option("--draw", "-d", metavar="OUT|DIR", help="Draw the boxes there; a folder for several."),
     ] = None,
     model: FileModel = None,
     json: Json = False,
@@ -52,7 +52,7 @@ def detect(
     if draw is not None:
         from vcm.images import picture_format
 
-        drawings = dict(zip(files, plan_outputs(files, draw, ".png"), strict=True))
+        drawings = dict(zip(files, plan_outputs(files, draw, ".boxes.png"), strict=True))
         for drawing in drawings.values():
             picture_format(drawing)
     models = Models(model)

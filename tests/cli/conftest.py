@@ -1,0 +1,150 @@
+"""A codec that is quick and predictable in the place of the real one: these tests are about the command line."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vcm
+import vcm.cli
+from vcm.bitstream import Bitstream, ChunkKind, Layer, Metadata, SourceKind, read, read_base
+from vcm.errors import FingerprintError, LayerError, ModelNotFoundError
+from vcm.images import load_image
+from vcm.structures import COCO_NAMES, Classification, Detections
+
+BASE, ENHANCEMENT = bytes(range(8)), bytes(range(8, 16))
+
+
+@dataclass(frozen=True)
+class FakeModel:
+    name: str = "vcm-s"
+    path: Path = Path("/models/vcm-s.safetensors")
+    bytes: int = 4_200_000
+    fingerprint: str = BASE.hex()
+    fingerprint_enhancement: str = ENHANCEMENT.hex()
+    card_path: Path = Path("/models/vcm-s.md")
+    trained: str = "10 steps on noise"
+
+
+@dataclass(frozen=True)
+class FakeCost:
+    stage: str
+    kmac_per_px: float
+    budget: float
+
+
+class FakeCodec:
+    """Base: a 16x16 thumbnail. Enhancement: the picture as PNG, padded to the quality. One cat, always."""
+
+    name = "vcm-s"
+    fingerprint = BASE
+
+    def encode(
+        self, image: Any, *, quality: float = 50, base_quality: float = 50, base_only: bool = False,
+        target_bpp: float | None = None, base_scale: float | None = None,
+    ) -> Bitstream:  # fmt: skip
+        source = load_image(image)
+        picture = Image.fromarray(source.pixels)
+        thumbnail = np.asarray(picture.resize((16, 16))).tobytes()[: 100 + int(base_quality)]
+        layers = [Layer(ChunkKind.BASE, 500, BASE, 10, (thumbnail,))]
+        if not base_only:
+            layers.append(self._enhancement(picture, quality))
+        return Bitstream.build(
+            width=source.width, height=source.height, codec_id=1, base_scale=8, layers=layers,
+            source=SourceKind(bit_depth=source.bit_depth, grey=source.grey, alpha=source.alpha),
+            metadata=Metadata(exif=source.exif, icc=source.icc),
+        )  # fmt: skip
+
+    def _enhancement(self, picture: Image.Image, quality: float) -> Layer:
+        png = io.BytesIO()
+        picture.save(png, "PNG")
+        return Layer(ChunkKind.ENHANCEMENT, 500, ENHANCEMENT, 10, (png.getvalue() + bytes(int(quality)),))
+
+    def enhance(self, source: Any, image: Any, *, quality: float = 50, target_bpp: float | None = None) -> Bitstream:
+        stream = read(source)
+        if stream.enhancement is not None:
+            raise LayerError("the file has its enhancement already")
+        return stream.with_layer(self._enhancement(Image.fromarray(load_image(image).pixels), quality))
+
+    def detect(self, source: Any, *, score: float = 0.05) -> Detections:
+        got = read_base(source)
+        stream = got.bitstream
+        if stream.base_layer.fingerprint != BASE:
+            raise FingerprintError("the base", expected=BASE.hex(), found=stream.base_layer.fingerprint.hex())
+        boxes = np.array([[1, 2, stream.width - 3, stream.height - 4], [0, 0, 8, 8]], np.float32)
+        return Detections(
+            boxes, np.array([0.9, 0.2], np.float32), np.array([15, 0]), stream.width, stream.height, got.bytes_read
+        ).above(score)
+
+    def classify(self, source: Any) -> Classification:
+        scores = np.linspace(0.01, 0.8, len(COCO_NAMES), dtype=np.float32)
+        return Classification(scores, bytes_read=read_base(source).bytes_read)
+
+    def decode(self, source: Any, *, layers: int | None = None) -> Image.Image:
+        stream = read(source)
+        if layers is not None and layers > len(stream.layers):
+            raise LayerError("the file has fewer layers", expected=layers, found=len(stream.layers))
+        if layers == 1 or stream.enhancement is None:
+            picture = Image.new("RGB", (stream.width, stream.height), "grey")
+            picture.info["vcm_preview"] = True
+        else:
+            picture = Image.open(io.BytesIO(stream.enhancement.tiles[0])).convert("RGB")
+        if stream.metadata.exif:
+            picture.info["exif"] = stream.metadata.exif
+        if stream.metadata.icc:
+            picture.info["icc_profile"] = stream.metadata.icc
+        return picture
+
+    def complexity(self, width: int = 768, height: int = 512) -> tuple[FakeCost, ...]:
+        return (FakeCost("base-only encode", 5.25, 8), FakeCost("full encode", 26.5, 25))
+
+
+@pytest.fixture
+def codec(monkeypatch: pytest.MonkeyPatch) -> FakeCodec:
+    """The fake, which ``vcm.load`` gives; any other model name is unknown."""
+    fake = FakeCodec()
+
+    def load(name: str = "vcm-s", device: str = "cpu") -> FakeCodec:
+        if name != "vcm-s":
+            raise ModelNotFoundError("no such model", expected="vcm-s or a path", found=name)
+        return fake
+
+    monkeypatch.setitem(vars(vcm), "load", load)
+    monkeypatch.setitem(vars(vcm), "list_models", lambda: (FakeModel(),))
+    return fake
+
+
+@dataclass(frozen=True)
+class Ran:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(codec: FakeCodec, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Runs a command line in this process."""
+
+    def call(*arguments: object) -> Ran:
+        capsys.readouterr()
+        status = vcm.cli.run([str(argument) for argument in arguments])
+        caught = capsys.readouterr()
+        return Ran(status, caught.out, caught.err)
+
+    return call
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A small PNG in a folder of its own."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.effect_noise((48, 32), 60).convert("RGB").save(folder / "photo.png")
+    return folder / "photo.png"
