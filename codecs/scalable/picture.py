@@ -1,0 +1,131 @@
+"""The picture path: enhancement analysis, synthesis that sees both layers, and a preview from the base alone."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vcm.nn.blocks import FiLM, ResidualBlock
+
+__all__ = ["HALO", "GridMap", "PictureAnalysis", "PictureSynthesis", "Preview", "base_positions", "nearest_rows", "sample_base"]
+
+HALO = 128
+"""Source pixels around a window that analysis and synthesis may look at: more than either's receptive field."""
+
+
+def nearest_rows(count: int, offset: int, source: int, coded: int, grid: int) -> Tensor:
+    """Base-grid index nearest to each enhancement position along one axis, in integers.
+
+    Args:
+        count: enhancement positions.
+        offset: index of the first one in the global grid.
+        source, coded: source and coded-base extent along the axis, pixels.
+        grid: positions of the base grid along the axis.
+
+    Returns:
+        int64 (count,): ``min(((2 i + 1) · coded) // (2 · source), grid - 1)``, the centre of position i mapped to the base.
+    """
+    i = torch.arange(offset, offset + count, dtype=torch.int64)
+    return (((2 * i + 1) * coded) // (2 * source)).clamp(max=grid - 1)
+
+
+def base_positions(count: int, offset: int, source: int, coded: int) -> Tensor:
+    """Position of each enhancement centre on the base grid, in base-grid units with 0 at the first centre; float32 (count,)."""
+    i = torch.arange(offset, offset + count, dtype=torch.float64)
+    return ((i + 0.5) * coded / source - 0.5).float()
+
+
+GridMap = tuple[Tensor, Tensor]
+"""Row and column positions, from :func:`base_positions`."""
+
+
+def sample_base(y_base: Tensor, at: GridMap) -> Tensor:
+    """Bilinear samples of the base latents at ``at`` (rows, columns), edges repeated; (N, C, rows, columns)."""
+    for axis, position in ((2, at[0]), (3, at[1])):
+        low = position.floor()
+        t = (position - low).to(y_base.dtype)
+        limit = y_base.shape[axis] - 1
+        first = y_base.index_select(axis, low.long().clamp(0, limit))
+        second = y_base.index_select(axis, (low.long() + 1).clamp(0, limit))
+        shape = [1, 1, 1, 1]
+        shape[axis] = -1
+        y_base = first + (second - first) * t.view(shape)
+    return y_base
+
+
+class PictureAnalysis(nn.Module):
+    """``g_a`` of the enhancement: dense 3×3 convolutions at low width.
+
+    ::
+
+        x ─ unshuffle 2 ─ 32@s2 ─ 64@s4 ─ res ─ 128@s8 ─ res ─ C@s16
+    """
+
+    def __init__(self, channels: int = 160, widths: tuple[int, int, int] = (32, 64, 128)) -> None:
+        super().__init__()
+        w2, w4, w8 = widths
+        self.down2 = nn.Conv2d(12, w2, 3, padding=1)
+        self.down4 = nn.Conv2d(w2, w4, 3, 2, 1)
+        self.res4 = ResidualBlock(w4)
+        self.down8 = nn.Conv2d(w4, w8, 3, 2, 1)
+        self.res8 = ResidualBlock(w8)
+        self.down16 = nn.Conv2d(w8, channels, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` (N, 3, H, W) in 0 … 255, H and W multiples of 16; returns (N, C, H/16, W/16)."""
+        h = F.leaky_relu(self.down2(F.pixel_unshuffle((x - 127.0) / 128.0, 2)), 0.1)
+        h = self.res4(F.leaky_relu(self.down4(h), 0.1))
+        h = self.res8(F.leaky_relu(self.down8(h), 0.1))
+        out: Tensor = self.down16(h)
+        return out
+
+
+class PictureSynthesis(nn.Module):
+    """``g_s``: enhancement latents and base latents at stride 16 to a picture.
+
+    ::
+
+        [y_hat, base] ─ mix@s16 ─ FiLM(quality) ─ res ─ shuffle ─ @s8 ─ res ─ shuffle ─ @s4 ─ res ─ shuffle ─ @s2 ─ shuffle ─ x_hat
+    """
+
+    def __init__(self, channels: int = 160, base: int = 48, widths: tuple[int, int, int, int] = (160, 128, 48, 24)) -> None:
+        super().__init__()
+        w16, w8, w4, w2 = widths
+        self.mix = nn.Conv2d(channels + base, w16, 3, padding=1)
+        self.film = FiLM(w16)
+        self.res16 = ResidualBlock(w16)
+        self.up8 = nn.Conv2d(w16, w8 * 4, 3, padding=1)
+        self.res8 = ResidualBlock(w8)
+        self.up4 = nn.Conv2d(w8, w4 * 4, 3, padding=1)
+        self.res4 = ResidualBlock(w4)
+        self.up2 = nn.Conv2d(w4, w2 * 4, 3, padding=1)
+        self.mix2 = nn.Conv2d(w2, w2, 3, padding=1)
+        self.out = nn.Conv2d(w2, 12, 3, padding=1)
+
+    def forward(self, y: Tensor, base: Tensor, quality: Tensor) -> Tensor:
+        """``y`` (N, C, h, w), ``base`` (N, B, h, w) sampled at the same positions, ``quality`` (N,); returns (N, 3, 16h, 16w), 0 … 255 unclipped."""
+        h = F.leaky_relu(self.film(self.mix(torch.cat([y, base], dim=1)), quality), 0.1)
+        h = self.res8(F.leaky_relu(F.pixel_shuffle(self.up8(self.res16(h)), 2), 0.1))
+        h = self.res4(F.leaky_relu(F.pixel_shuffle(self.up4(h), 2), 0.1))
+        h = F.leaky_relu(F.pixel_shuffle(self.up2(h), 2), 0.1)
+        h = h + F.leaky_relu(self.mix2(h), 0.1)
+        return F.pixel_shuffle(self.out(h), 2) * 128.0 + 127.0
+
+
+class Preview(nn.Module):
+    """A small picture from the base latents alone, a quarter of the coded base's size along each axis."""
+
+    def __init__(self, base: int = 48, width: int = 96) -> None:
+        super().__init__()
+        self.inp = nn.Conv2d(base, width, 3, padding=1)
+        self.res = ResidualBlock(width)
+        self.up = nn.Conv2d(width, 4 * width // 2, 3, padding=1)
+        self.res8 = ResidualBlock(width // 2)
+        self.out = nn.Conv2d(width // 2, 12, 3, padding=1)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """``y`` (N, B, h, w); returns (N, 3, 4h, 4w), 0 … 255 unclipped."""
+        h = self.res(F.leaky_relu(self.inp(y), 0.1))
+        h = self.res8(F.leaky_relu(F.pixel_shuffle(self.up(h), 2), 0.1))
+        return F.pixel_shuffle(self.out(h), 2) * 128.0 + 127.0

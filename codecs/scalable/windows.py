@@ -1,0 +1,67 @@
+"""Transforms by window with a halo: the same result as in one piece, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Window", "analyse", "windows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Output positions ``[r0, r1) × [c0, c1)`` and the positions ``[R0, R1) × [C0, C1)`` that are computed to get them."""
+
+    r0: int
+    r1: int
+    c0: int
+    c1: int
+    R0: int
+    R1: int
+    C0: int
+    C1: int
+
+
+def _spans(count: int, window: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
+    start = 0
+    while start < count:
+        stop = min(count, start + window)
+        yield start, stop, max(0, start - halo), min(count, stop + halo)
+        start = stop
+
+
+def windows(rows: int, columns: int, window: int, halo: int) -> Iterator[Window]:
+    """Windows that cover a grid of ``rows`` × ``columns``, each with its halo clipped to the grid.
+
+    Args:
+        rows, columns: positions.
+        window: side of a window, positions.
+        halo: positions around it; even where a stride-2 layer follows, so that phases agree.
+    """
+    for r0, r1, R0, R1 in _spans(rows, window, halo):
+        for c0, c1, C0, C1 in _spans(columns, window, halo):
+            yield Window(r0, r1, c0, c1, R0, R1, C0, C1)
+
+
+def analyse(transform: Callable[[Tensor], Tensor], x: Tensor, *, window: int, halo: int, stride: int = 16) -> Tensor:
+    """``transform(x)`` evaluated by window.
+
+    Args:
+        transform: picture (1, 3, H, W) to latents (1, C, H/stride, W/stride); its receptive field reaches at most ``halo`` positions.
+        x: (1, 3, H, W).
+        window, halo: in latent positions.
+        stride: pixels per latent position.
+    """
+    rows, columns = x.shape[2] // stride, x.shape[3] // stride
+    if rows <= window and columns <= window:
+        return transform(x)
+    out: Tensor | None = None
+    for w in windows(rows, columns, window, halo):
+        y = transform(x[:, :, w.R0 * stride : w.R1 * stride, w.C0 * stride : w.C1 * stride])
+        if out is None:
+            out = y.new_empty(1, y.shape[1], rows, columns)
+        out[:, :, w.r0 : w.r1, w.c0 : w.c1] = y[:, :, w.r0 - w.R0 : w.r1 - w.R0, w.c0 - w.C0 : w.c1 - w.C0]
+    return torch.zeros(0) if out is None else out

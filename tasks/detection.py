@@ -1,0 +1,160 @@
+"""Object detection on base latents: no pixels are read.
+
+The head is anchor-free: each position of strides 8, 16, 32 and 64 gives class logits and, for each box side, a distribution over distances
+(Li et al. 2020, "Generalized Focal Loss", eq. 4–6). Positions and bins are those of NanoDet-Plus, so that it can be distilled densely.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from vcm.errors import HeadError, OptionError
+from vcm.nn.blocks import ConvNormAct, FiLM
+from vcm.structures import Detections, Latents, LatentSpec
+
+__all__ = ["BINS", "STRIDES", "DetectionHead", "DetectorOutput", "decode_boxes"]
+
+STRIDES = (8, 16, 32, 64)
+BINS = 8
+PRE_NMS = 1000
+MAX_DETECTIONS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorOutput:
+    """Raw predictions, one tensor per stride of :data:`STRIDES`.
+
+    Attributes:
+        logits: each (N, classes, h, w).
+        bins: each (N, 4·BINS, h, w): left, top, right, bottom distance logits.
+        features: each (N, 96, h, w), what the last convolution reads.
+        stem: (N, C, h16, w16), the first features at stride 16, for other heads to share.
+    """
+
+    logits: tuple[Tensor, ...]
+    bins: tuple[Tensor, ...]
+    features: tuple[Tensor, ...]
+    stem: Tensor
+
+
+def decode_boxes(bins: Tensor, stride: int) -> Tensor:
+    """Expected distances to boxes.
+
+    Args:
+        bins: (N, 4·BINS, h, w) logits.
+        stride: pixels per position.
+
+    Returns:
+        (N, h·w, 4) x1 y1 x2 y2 in pixels of the coded picture; a position's point is (column, row) · stride.
+    """
+    n, _, h, w = bins.shape
+    project = torch.arange(BINS, dtype=bins.dtype, device=bins.device)
+    distance = (bins.view(n, 4, BINS, h * w).softmax(2) * project.view(1, 1, BINS, 1)).sum(2) * stride
+    ys, xs = torch.meshgrid(
+        torch.arange(h, dtype=bins.dtype, device=bins.device) * stride,
+        torch.arange(w, dtype=bins.dtype, device=bins.device) * stride,
+        indexing="ij",
+    )
+    x, y = xs.reshape(1, -1), ys.reshape(1, -1)
+    return torch.stack([x - distance[:, 0], y - distance[:, 1], x + distance[:, 2], y + distance[:, 3]], dim=2)
+
+
+class _Level(nn.Module):
+    """Tower and predictor of one stride."""
+
+    def __init__(self, width: int, depth: int, classes: int) -> None:
+        super().__init__()
+        self.tower = nn.Sequential(*(ConvNormAct(width, width) for _ in range(depth)))
+        self.predict = nn.Conv2d(width, classes + 4 * BINS, 1)
+        nn.init.normal_(self.predict.weight, std=0.01)
+        nn.init.zeros_(self.predict.bias)
+        nn.init.constant_(self.predict.bias[:classes], -4.6)  # a prior of 1 %, Lin et al. 2017, section 3.3
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.tower(x)
+        return features, self.predict(features)
+
+
+class DetectionHead(nn.Module):
+    """Pyramid and predictors on base latents.
+
+    Args:
+        spec: the latents' channels and stride (16).
+        classes: number of classes.
+        width: channels of the stride-16 stem.
+        feature: channels of each pyramid level.
+    """
+
+    def __init__(self, spec: LatentSpec, classes: int = 80, width: int = 192, feature: int = 96) -> None:
+        super().__init__()
+        if spec.stride != 16:
+            raise HeadError("this detection head reads latents of stride 16", expected=16, found=spec.stride)
+        self.spec, self.classes = spec, classes
+        self.inp = ConvNormAct(spec.channels, width)
+        self.film = FiLM(width)
+        self.stem = nn.Sequential(ConvNormAct(width, width), ConvNormAct(width, width))
+        self.p8 = ConvNormAct(width, feature * 4, 1)
+        self.p16 = ConvNormAct(width, feature, 1)
+        self.p32 = ConvNormAct(width, feature, 3, 2)
+        self.p64 = ConvNormAct(feature, feature, 3, 2)
+        self.levels = nn.ModuleList(_Level(feature, depth, classes) for depth in (2, 2, 2, 1))
+
+    def forward(self, y: Tensor, quality: Tensor) -> DetectorOutput:
+        """``y`` (N, C, h, w) base latents; ``quality`` (N,) in 0 … 1."""
+        h = self.film(self.inp(y), quality)
+        stem = h + self.stem(h)
+        p32 = self.p32(stem)
+        pyramid = (F.pixel_shuffle(self.p8(stem), 2), self.p16(stem), p32, self.p64(p32))
+        features, logits, bins = [], [], []
+        for level, x in zip(self.levels, pyramid, strict=True):
+            f, out = level(x)
+            features.append(f)
+            logits.append(out[:, : self.classes])
+            bins.append(out[:, self.classes :])
+        return DetectorOutput(tuple(logits), tuple(bins), tuple(features), stem)
+
+    @torch.inference_mode()
+    def detect(self, latents: Latents, score: float = 0.05, nms_iou: float = 0.6) -> Detections:
+        """Detections of one picture, boxes in source pixels.
+
+        Args:
+            latents: decoded base latents.
+            score: least score kept, 0 … 1.
+            nms_iou: overlap above which the weaker box of one class is dropped.
+
+        Raises:
+            OptionError: ``score`` is outside 0 … 1.
+        """
+        if not 0 <= score <= 1:
+            raise OptionError("score is out of range", expected="0 to 1", found=score)
+        quality = torch.tensor([latents.quality / 100.0], dtype=latents.y_hat.dtype, device=latents.y_hat.device)
+        return self.postprocess(self(latents.y_hat, quality), latents, score, nms_iou)
+
+    def postprocess(self, out: DetectorOutput, latents: Latents, score: float, nms_iou: float = 0.6) -> Detections:
+        """Best :data:`MAX_DETECTIONS` boxes of the first picture of ``out`` after per-class non-maximum suppression."""
+        boxes = torch.cat([decode_boxes(b[:1].float(), s)[0] for b, s in zip(out.bins, STRIDES, strict=True)])
+        scores = torch.cat([x[0].flatten(1).t() for x in out.logits]).float().sigmoid()
+        found = (scores > score).nonzero()
+        values = scores[found[:, 0], found[:, 1]]
+        order = values.argsort(descending=True, stable=True)[:PRE_NMS]
+        found, values = found[order], values[order]
+        width, height = latents.coded_size
+        limit = boxes.new_tensor([width, height, width, height])
+        picked = torch.minimum(boxes[found[:, 0]].clamp(min=0), limit)
+        keep = batched_nms(picked, values, found[:, 1], nms_iou)
+        keep = keep[(picked[keep, 2] > picked[keep, 0]) & (picked[keep, 3] > picked[keep, 1])][:MAX_DETECTIONS]
+        sx, sy = latents.scale
+        scaled = picked[keep] * boxes.new_tensor([sx, sy, sx, sy])
+        return Detections(
+            scaled.cpu().numpy().astype(np.float32),
+            values[keep].cpu().numpy().astype(np.float32),
+            found[keep, 1].cpu().numpy().astype(np.int64),
+            latents.source_size[0],
+            latents.source_size[1],
+        )

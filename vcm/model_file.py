@@ -1,0 +1,156 @@
+"""Weights on disk: one safetensors file holds a model's picture path, integer entropy networks and heads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
+from vcm.codecs.scalable.model import ScalableModel
+from vcm.errors import ModelNotFoundError, WeightsError
+from vcm.nn.blocks import fuse_batchnorm
+from vcm.tasks.classification import ClassificationHead
+from vcm.tasks.detection import DetectionHead
+
+__all__ = ["FORMAT", "LoadedModel", "ModelInfo", "assemble", "find_weights", "list_models", "load_weights"]
+
+FORMAT = "vcm-weights-1"
+_WEIGHTS = Path(__file__).parent / "weights"
+_MAX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that can be loaded by name.
+
+    Attributes:
+        name: for :func:`vcm.load`.
+        path: its weights.
+        bytes: size of the file.
+        fingerprint, fingerprint_enhancement: of the layers that it writes and reads, hexadecimal.
+        card_path: what it was trained on and how good it is.
+        trained: one line on the training run.
+    """
+
+    name: str
+    path: Path
+    bytes: int
+    fingerprint: str
+    fingerprint_enhancement: str
+    card_path: Path | None
+    trained: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """Networks of one weights file, ready to run."""
+
+    name: str
+    model: ScalableModel
+    detect: DetectionHead
+    classify: ClassificationHead
+    trained: str
+
+
+def assemble(architecture: Architecture, base_id: str, picture_id: str) -> nn.ModuleDict:
+    """Networks in the form in which they ship: BatchNorm folded, entropy networks integer. Weights are not loaded yet."""
+    a = architecture
+    modules = nn.ModuleDict(
+        {
+            "model": ScalableModel(a, base_id, picture_id),
+            "detect": DetectionHead(a.latents, width=a.head, feature=a.feature),
+            "classify": ClassificationHead(a.latents, width=a.classify),
+        }
+    )
+    fuse_batchnorm(modules)
+    modules.eval().requires_grad_(False)
+    return modules
+
+
+def find_weights(name: str | Path) -> Path:
+    """The weights file of a shipped model's name, or the path itself.
+
+    Raises:
+        ModelNotFoundError: neither exists.
+    """
+    shipped = _WEIGHTS / f"{name}.safetensors"
+    if isinstance(name, str) and name == Path(name).name and shipped.is_file():
+        return shipped
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = ", ".join(sorted(p.stem for p in _WEIGHTS.glob("*.safetensors"))) or "no shipped model"
+    raise ModelNotFoundError("no such model", expected=f"{known}, or a path to a .safetensors file", found=name)
+
+
+def load_weights(path: Path) -> LoadedModel:
+    """Read a weights file; nothing in it is executed.
+
+    Raises:
+        WeightsError: not a safetensors file of ours, a tensor is missing or has another shape or type, or an integer network is out of
+            the range on which exact decoding rests.
+    """
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        raise WeightsError("the weights file is too large", expected=f"at most {_MAX_BYTES} bytes", found=size)
+    try:
+        with safe_open(str(path), "pt") as file:
+            meta = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file", found=str(error).splitlines()[0]) from error
+    if meta.get("format") != FORMAT:
+        raise WeightsError(f"{path} holds no VCM weights", expected=FORMAT, found=meta.get("format"))
+    architecture = ARCHITECTURES.get(meta.get("architecture", ""))
+    if architecture is None:
+        raise WeightsError("unknown architecture", expected=", ".join(ARCHITECTURES), found=meta.get("architecture"))
+    modules = assemble(architecture, meta.get("base_id", ""), meta.get("picture_id", ""))
+    state = modules.state_dict()
+    _compare(path, state, tensors)
+    with torch.no_grad():
+        for name, own in state.items():
+            own.copy_(tensors[name])
+    model = modules["model"]
+    model.base.check()
+    model.picture.check()
+    return LoadedModel(meta.get("name", path.stem), model, modules["detect"], modules["classify"], meta.get("trained", ""))
+
+
+def _compare(path: Path, wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            raise WeightsError(f"{path} lacks a tensor", expected=name)
+        if name not in wanted:
+            raise WeightsError(f"{path} has a tensor too many", found=name)
+        own, new = wanted[name], found[name]
+        if own.shape != new.shape:
+            raise WeightsError(f"{name} has the wrong shape", expected=tuple(own.shape), found=tuple(new.shape))
+        if own.is_floating_point():
+            if not new.is_floating_point() or not bool(torch.isfinite(new).all()):
+                raise WeightsError(f"{name} is not a tensor of finite real numbers", found=new.dtype)
+        elif own.dtype != new.dtype:
+            raise WeightsError(f"{name} has the wrong type", expected=own.dtype, found=new.dtype)
+
+
+def list_models() -> tuple[ModelInfo, ...]:
+    """The shipped models, by name."""
+    found = []
+    for path in sorted(_WEIGHTS.glob("*.safetensors")):
+        with safe_open(str(path), "pt") as file:
+            meta = file.metadata() or {}
+        if meta.get("format") != FORMAT:
+            continue  # a pixel twin or another helper of evaluation, not a codec
+        card = path.with_suffix(".md")
+        fingerprints = json.loads(meta.get("fingerprints", "{}"))
+        found.append(
+            ModelInfo(
+                meta.get("name", path.stem), path, path.stat().st_size, fingerprints.get("base", ""), fingerprints.get("enhancement", ""),
+                card if card.is_file() else None, meta.get("trained", ""),
+            )
+        )  # fmt: skip
+    return tuple(found)

@@ -1,0 +1,150 @@
+"""Training configuration: YAML, validated; an unknown key is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vcm.errors import ConfigError
+
+__all__ = ["DataConfig", "StageConfig", "TrainConfig", "load_config"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Strict):
+    """Where training pictures come from and how views are cut.
+
+    Attributes:
+        folders: picture folders (relative to ``root``).
+        longest: pictures are kept at this longest side at most, pixels.
+        size: side of the training crop, pixels, a multiple of 64.
+        reference: longest side at scale 1, pixels; 0 keeps the picture's own pixels.
+        scale_low, scale_high: range of the random scale.
+        mosaic, mixup: shares of views.
+        colour: relative brightness and contrast jitter.
+        balance: how much rarer classes are sampled more often (0: uniform).
+    """
+
+    folders: tuple[str, ...]
+    longest: int = Field(448, ge=64, le=8192)
+    size: int = Field(320, ge=64, le=1024, multiple_of=64)
+    reference: int = Field(416, ge=0, le=4096)
+    scale_low: float = Field(0.6, gt=0)
+    scale_high: float = Field(1.6, gt=0)
+    mosaic: float = Field(0.25, ge=0, le=1)
+    mixup: float = Field(0.25, ge=0, le=1)
+    colour: float = Field(0.2, ge=0, le=1)
+    balance: float = Field(0.0, ge=0)
+
+
+class StageConfig(_Strict):
+    """One stage of training.
+
+    Attributes:
+        name: folder of its outputs.
+        kind: ``twin`` (heads, no bottleneck), ``bottleneck`` (quantiser, rate, heads), ``picture`` (enhancement and preview).
+        steps, batch: length and batch size.
+        lr: peak learning rate of AdamW; ``trunk_lr`` multiplies it for the ImageNet trunk.
+        warmup: steps of linear warm-up; a cosine to 2 % follows.
+        ema: decay of the weight average that is kept.
+        frozen_blocks: trunk blocks (and the stem) that stay as ImageNet left them.
+        lambda_low, lambda_high: range of the rate–task or rate–distortion weight (log-uniform with quality).
+        weights: loss weights by name.
+    """
+
+    name: str
+    kind: Literal["twin", "bottleneck", "picture"]
+    data: DataConfig
+    steps: int = Field(ge=1)
+    batch: int = Field(16, ge=1)
+    lr: float = Field(2e-3, gt=0)
+    trunk_lr: float = Field(0.1, ge=0)
+    warmup: int = Field(50, ge=0)
+    ema: float = Field(0.998, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    frozen_blocks: int = Field(5, ge=0)
+    lambda_low: float = Field(0.5, gt=0)
+    lambda_high: float = Field(20.0, gt=0)
+    weights: dict[str, float] = Field(default_factory=dict)
+
+
+class TrainConfig(_Strict):
+    """A whole recipe: its stages run one after the other, each starting from the last one's weights.
+
+    Attributes:
+        name: model name.
+        seed: all randomness follows from it and the step.
+        root: folder of the data folders.
+        teacher: the teacher's ONNX file, or ``null`` where no stage distils.
+        out: folder for checkpoints and logs.
+        architecture: ``small`` (what ships) or ``tiny`` (tests).
+        imagenet: start the trunk from the ImageNet weights that a package ships.
+        holdout: validation pictures left out: every n-th of ``coco-train`` … a list of ``folder/file`` names in a text file.
+        checkpoint_minutes: how often a resumable checkpoint is written.
+        shard_mib: checkpoints are split into files of at most this size.
+        stages: the stages.
+    """
+
+    name: str
+    seed: int = 0
+    root: Path
+    teacher: Path | None = None
+    out: Path
+    architecture: Literal["small", "tiny"] = "small"
+    imagenet: bool = True
+    holdout: Path | None = None
+    checkpoint_minutes: float = Field(4.0, gt=0)
+    shard_mib: int = Field(14, ge=1)
+    stages: tuple[StageConfig, ...]
+
+
+def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
+    """Read and validate a recipe.
+
+    Args:
+        path: YAML file. ``root``, ``teacher``, ``out`` and ``holdout`` are taken relative to the current folder.
+        overrides: ``a.b=c`` strings; list items by index (``stages.0.steps=10``); values are parsed as YAML.
+
+    Raises:
+        ConfigError: unreadable, not YAML, unknown key, wrong type, value out of range.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError("the configuration cannot be read", found=f"{path} ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError("the configuration is not YAML", found=str(error).splitlines()[0]) from error
+    if not isinstance(content, dict):
+        raise ConfigError("the configuration is not a mapping", found=type(content).__name__)
+    for item in overrides:
+        _set(content, item)
+    try:
+        return TrainConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']}", found=first.get("input")) from error
+
+
+def _set(content: Any, item: str) -> None:
+    key, sign, value = item.partition("=")
+    if not sign:
+        raise ConfigError("an override is key=value", found=item)
+    *parents, last = key.split(".")
+    node = content
+    try:
+        for part in parents:
+            node = node[int(part)] if isinstance(node, list) else node[part]
+        parsed = yaml.safe_load(value)
+        if isinstance(node, list):
+            node[int(last)] = parsed
+        else:
+            node[last] = parsed
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise ConfigError("an override names nothing in the configuration", found=item) from error

@@ -1,0 +1,78 @@
+"""From training weights to the file that ships: BatchNorm folded, entropy networks frozen to integers, the rest in half precision."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
+from vcm.codecs.scalable.latent_model import LatentModel
+from vcm.codecs.scalable.model import ScalableModel
+from vcm.model_file import FORMAT, load_weights
+from vcm.nn.blocks import fuse_batchnorm
+from vcm.training.stages import picture_modules, task_modules
+
+__all__ = ["export", "shipping_tensors"]
+
+_MODEL_PARTS = ("analysis", "base", "picture_analysis", "picture", "synthesis", "preview")
+
+
+def training_modules(architecture: Architecture) -> nn.ModuleDict:
+    """Every module of the recipe, in training form."""
+    modules = nn.ModuleDict(dict(task_modules(architecture)) | dict(picture_modules(architecture)))
+    modules["base"] = LatentModel(architecture.base, architecture.base_gain)
+    return modules
+
+
+@torch.no_grad()
+def shipping_tensors(modules: nn.ModuleDict) -> dict[str, Tensor]:
+    """The tensors of a weights file. ``modules`` is changed: its BatchNorms are folded."""
+    fuse_batchnorm(modules)
+    out: dict[str, Tensor] = {}
+    for name, module in modules.items():
+        state = module.frozen() if isinstance(module, LatentModel) else module.state_dict()
+        prefix = f"model.{name}" if name in _MODEL_PARTS else name
+        for key, value in state.items():
+            tensor = value.half() if value.is_floating_point() else value
+            out[f"{prefix}.{key}"] = tensor.detach().cpu().contiguous().clone()
+    return out
+
+
+def write_weights(path: Path, modules: nn.ModuleDict, architecture: Architecture, name: str, trained: str) -> None:
+    """Write the weights file of ``modules``, with its fingerprints in the metadata, and load it once to verify it."""
+    tensors = shipping_tensors(modules)
+    meta = {
+        "format": FORMAT, "name": name, "architecture": architecture.name, "trained": trained,
+        "base_id": f"{name}/base/1", "picture_id": f"{name}/enhancement/1",
+    }  # fmt: skip
+    temporary = path.with_name(f".{path.name}.part")
+    save_file(tensors, temporary, meta)
+    model: ScalableModel = load_weights(temporary).model
+    prints = {"base": model.base_fingerprint().hex(), "enhancement": model.picture_fingerprint().hex()}
+    save_file(tensors, temporary, {**meta, "fingerprints": json.dumps(prints)})
+    os.replace(temporary, path)
+
+
+def export(stage_weights: Mapping[str, Path], architecture: str, name: str, path: Path, trained: str) -> None:
+    """Put the averaged weights of the bottleneck and picture stages into one shipping file.
+
+    Args:
+        stage_weights: ``bottleneck`` and ``picture`` to their ``ema.safetensors``.
+        architecture: name of the architecture.
+        name: of the model.
+        path: where to write.
+        trained: one line on the training run.
+    """
+    a = ARCHITECTURES[architecture]
+    modules = training_modules(a)
+    state: dict[str, Tensor] = {}
+    for source in stage_weights.values():
+        state |= load_file(source)
+    modules.load_state_dict(state)
+    write_weights(path, modules.eval(), a, name, trained)

@@ -1,0 +1,154 @@
+"""The training loop that every stage shares: seeded by (seed, stage, step), resumable, averaged, logged."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vcm.errors import ConfigError
+from vcm.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from vcm.training.config import StageConfig, TrainConfig
+
+__all__ = ["Stage", "StageResult", "run_stage"]
+
+
+class Stage(ABC):
+    """What differs between stages: the modules that learn, and the loss of one batch."""
+
+    modules: nn.ModuleDict
+    config: StageConfig
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """Groups for AdamW, each with ``params`` and ``lr``."""
+
+    @abstractmethod
+    def loss(self, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss of one batch, and the numbers that are logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """``weights`` is the averaged model of the stage; ``finished`` is false where time ran out first."""
+
+    weights: Path
+    step: int
+    finished: bool
+
+
+def _schedule(step: int, config: StageConfig) -> float:
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    t = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, t)))
+
+
+def run_stage(stage: Stage, config: TrainConfig, index: int, *, resume: bool, minutes: float | None, quiet: bool = False) -> StageResult:
+    """Run one stage from its start or its last checkpoint.
+
+    Args:
+        stage: the stage.
+        config: the whole recipe; ``config.stages[index]`` is this stage's.
+        index: position of the stage.
+        resume: continue from ``out/<stage>/checkpoint.json`` where there is one.
+        minutes: stop cleanly with a checkpoint after this long.
+        quiet: no progress bar.
+
+    Raises:
+        ConfigError: the loss is not finite.
+    """
+    c = stage.config
+    folder = config.out / c.name
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {n: p for n, p in stage.modules.named_parameters() if p.requires_grad}
+    names = {id(p): n for n, p in named.items()}
+    groups = stage.parameter_groups()
+    optimizer = torch.optim.AdamW(groups, lr=c.lr, weight_decay=c.weight_decay, betas=(0.9, 0.99))
+    base_lrs = [float(g["lr"]) for g in optimizer.param_groups]
+    state = stage.modules.state_dict()
+    average = {k: v.detach().clone() for k, v in state.items()}
+    start = 0
+    if resume and (checkpoint := load_checkpoint(folder)) is not None:
+        stage.modules.load_state_dict({k.removeprefix("model."): v for k, v in checkpoint.tensors.items() if k.startswith("model.")})
+        average = {k.removeprefix("ema."): v for k, v in checkpoint.tensors.items() if k.startswith("ema.")}
+        restore_optimizer(optimizer, names, checkpoint.tensors)
+        start = int(checkpoint.meta["step"])
+
+    def write(step: int) -> None:
+        tensors = {f"model.{k}": v for k, v in stage.modules.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in average.items()} | optimizer_tensors(optimizer, names)
+        save_checkpoint(folder, tensors, {"step": step, "stage": c.name}, config.shard_mib)
+
+    began = saved = time.monotonic()
+    log = (folder / "metrics.jsonl").open("a")
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} {task.fields[info]}"),
+               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+    writer = _tensorboard(folder)
+    step = start
+    with log, Progress(*columns, disable=quiet) as progress:
+        bar = progress.add_task(c.name, total=c.steps, completed=start, info="")
+        while step < c.steps:
+            rng = np.random.default_rng([config.seed, index, step])
+            torch.manual_seed(int(rng.integers(2**62)))
+            factor = _schedule(step, c)
+            for group, lr in zip(optimizer.param_groups, base_lrs, strict=True):
+                group["lr"] = lr * factor
+            tick = time.monotonic()
+            loss, numbers = stage.loss(step, rng)
+            if not torch.isfinite(loss):
+                raise ConfigError(f"the loss of step {step} is not finite; lower the learning rate", found=float(loss))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = float(nn.utils.clip_grad_norm_(named.values(), 5.0))
+            optimizer.step()
+            step += 1
+            decay = min(c.ema, step / (step + 9))
+            with torch.no_grad():
+                for k, v in stage.modules.state_dict().items():
+                    if v.is_floating_point():
+                        average[k].lerp_(v, 1 - decay)
+                    else:
+                        average[k].copy_(v)
+            rate = c.batch / (time.monotonic() - tick)
+            row = {"step": step, "loss": float(loss.detach()), **numbers, "grad": norm, "lr": c.lr * factor, "images_per_s": rate}
+            log.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
+            log.flush()
+            if writer is not None and step % 10 == 0:
+                for k, v in row.items():
+                    writer.add_scalar(k, v, step)
+            info = " ".join(f"{k} {v:.3g}" for k, v in numbers.items())
+            progress.update(bar, completed=step, info=f"{info} {rate:.1f} img/s")
+            now = time.monotonic()
+            out_of_time = minutes is not None and now - began > minutes * 60
+            if now - saved > config.checkpoint_minutes * 60 or step == c.steps or out_of_time:
+                write(step)
+                saved = time.monotonic()
+            if out_of_time:
+                break
+    if writer is not None:
+        writer.close()
+    weights = folder / "ema.safetensors"
+    temporary = folder / ".ema.safetensors.part"
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in average.items()}, temporary)
+    os.replace(temporary, weights)
+    return StageResult(weights, step, step >= c.steps)
+
+
+def _tensorboard(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    """A SummaryWriter where tensorboard is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))

