@@ -1,7 +1,7 @@
 """JPEG, WebP, JPEG 2000, AVIF and HEIC through Pillow and pillow-heif, and an uncompressed reference.
 
-Every encoder gets an array, never a file, so no EXIF, ICC profile or thumbnail can reach the output. One thread each, so
-that times compare and bytes do not depend on the machine.
+Every encoder gets an array, never a file, so no EXIF, ICC profile or thumbnail can reach the output. One thread each,
+so that times compare and bytes do not depend on the machine.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ _FILTER = PilImage.Resampling.LANCZOS
 class ResampledCodec:
     """Shrink by Lanczos-3, code with another codec, and enlarge by Lanczos-3 to the source's size.
 
-    A side of n pixels becomes ⌈n·scale⌉. Several n give the same: one byte before the inner file says which (four bits a
-    side), so that the file needs nothing beside it.
+    A side of n pixels becomes ⌈n·scale⌉. Several n give the same: one byte before the inner file says which (four bits
+    a side), so that the file needs nothing beside it.
 
     Attributes:
         inner: the codec.

@@ -29,6 +29,7 @@ COMMAND_MODULES = (
     "commands_tasks",
     "commands_info",
     "commands_show",
+    "commands_train",
 )
 """Modules of this package, in the order in which ``vcm --help`` lists their commands."""
 

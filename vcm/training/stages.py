@@ -134,8 +134,8 @@ class BottleneckStage(_TaskStage):
         price = c.lambda_high * (c.lambda_low / c.lambda_high) ** quality
         ramp = min(1.0, 0.1 + step / (0.2 * c.steps))
         loss = loss + ramp * (price * bpp).mean()
-        hyper = float(coded.bits_z.sum() / (coded.bits_y + coded.bits_z).sum())
-        return loss, {"bpp": float(bpp.mean()), "hyper_share": hyper, **numbers}
+        hyper = coded.bits_z.detach().sum() / (coded.bits_y + coded.bits_z).detach().sum()
+        return loss, {"bpp": float(bpp.detach().mean()), "hyper_share": float(hyper), **numbers}
 
 
 class PictureStage(_DataStage):
@@ -185,10 +185,10 @@ class PictureStage(_DataStage):
         small = F.interpolate(x, (shown, shown), mode="bilinear", antialias=True, align_corners=False)
         rough = mse_255(preview[:, :, :shown, :shown], small)
         # Normalised by the price's square root, so that every quality pulls with about the same force.
-        scale = 1 / (c.lambda_low * c.lambda_high) ** 0.25 / price.sqrt().sqrt()
+        scale = (c.lambda_low * c.lambda_high) ** 0.25 / price.sqrt()
         loss = (scale * (price * error + bpp)).mean() + self.weight("preview", 0.001) * rough
         psnr = float(10 * torch.log10(255**2 / error.detach()).mean())
-        return loss, {"bpp": float(bpp.mean()), "psnr": psnr, "preview_psnr": float(10 * torch.log10(255**2 / rough.detach()))}
+        return loss, {"bpp": float(bpp.detach().mean()), "psnr": psnr, "preview_psnr": float(10 * torch.log10(255**2 / rough.detach()))}
 
 
 def base_analysis(a: Architecture) -> BaseAnalysis:
