@@ -78,4 +78,4 @@ def _normalise(band: Plane, level: int, ndimage: Any) -> Plane:
     top, left, right, bottom = _KERNELS[level]
     kernel = np.array([[0.0, top, 0.0], [left, 0.0, right], [0.0, bottom, 0.0]])
     amplitude = ndimage.convolve(np.abs(band), kernel, mode="constant")
-    return band / (_CONSTANTS[level] + amplitude)
+    return np.asarray(band / (_CONSTANTS[level] + amplitude))
