@@ -123,6 +123,6 @@ def _show_warning(
     line: str | None = None,
 ) -> None:  # fmt: skip
     if category.__module__.partition(".")[0] == "vcm":
-        output.line(f"warning: {message}")
+        output.line(f"warning: {output.about_item(str(message))}")
     elif output.state.debug:
         output.line(f"{filename}:{lineno}: {category.__name__}: {message}")

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_TOLERANCE = 0.03
-"""A rate this close to the one that was asked for is the one that was asked for."""
-
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
@@ -64,7 +61,6 @@ def encode(
             target_bpp=bpp,
         )
         stream.save(targets[image])
-        _note_rate(image, bpp, stream.base_bpp if base_only else stream.bpp)
         rows.append(_row(image, targets[image], stream))
         if not json:
             out.say(_text(rows[-1]))
@@ -102,19 +98,11 @@ def enhance(
         .enhance(file, image, quality=50 if quality is None else quality, target_bpp=bpp)
     )
     stream.save(target)
-    _note_rate(file, bpp, stream.bpp)
     row = _row(image, target, stream)
     if json:
         out.print_json(row)
     else:
         out.say(_text(row))
-
-
-def _note_rate(name: Path, wanted: float | None, reached: float) -> None:
-    from vcm.cli import output as out
-
-    if wanted is not None and abs(reached / wanted - 1) > _TOLERANCE:
-        out.line(f"note: {name}: {wanted:g} bpp cannot be reached; the nearest is {reached:.4f} bpp")
 
 
 def _row(image: Path, target: Path, stream: Bitstream) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def models(json: Json = False) -> None:
                     "bytes": model.bytes,
                     "fingerprint": model.fingerprint,
                     "fingerprint_enhancement": model.fingerprint_enhancement,
-                    "card": str(model.card_path),
+                    "card": None if model.card_path is None else str(model.card_path),
                     "trained": model.trained,
                 }
                 for model in found
@@ -102,7 +102,7 @@ def models(json: Json = False) -> None:
     rows = [(model.name, f"{model.bytes / 1e6:.1f}", model.fingerprint, model.trained) for model in found]
     out.print_table(("model", "MB", "fingerprint", "trained"), rows, left=(0, 2, 3))
     for model in found:
-        out.say(f"{model.name}: {model.path}, card {model.card_path}")
+        out.say(f"{model.name}: {model.path}, card {model.card_path or 'none'}")
 
 
 def cost(

@@ -17,7 +17,7 @@ from vcm.errors import VcmError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["each", "error", "line", "print_json", "print_table", "printable", "say", "state", "working"]
+__all__ = ["about_item", "each", "error", "line", "print_json", "print_table", "printable", "say", "state", "working"]
 
 T = TypeVar("T")
 
@@ -28,9 +28,11 @@ class State:
 
     Attributes:
         debug: tracebacks are wanted.
+        item: what is being worked on, for warnings that do not say; empty outside of :func:`each`.
     """
 
     debug: bool = False
+    item: str = ""
 
 
 state = State()
@@ -115,14 +117,22 @@ def each(paths: Sequence[T], label: str, work: Callable[[T], None], name: Callab
         The exit status: 0, or the greatest of the failures.
     """
     status = 0
-    for item in _tracked(paths, label):
-        try:
-            work(item)
-        except VcmError as failure:
-            text, called = str(failure), str(name(item))
-            error(failure, text if called in text else f"{called}: {text}")
-            status = max(status, failure.exit_status)
+    try:
+        for item in _tracked(paths, label):
+            state.item = str(name(item))
+            try:
+                work(item)
+            except VcmError as failure:
+                error(failure, about_item(str(failure)))
+                status = max(status, failure.exit_status)
+    finally:
+        state.item = ""
     return status
+
+
+def about_item(text: str) -> str:
+    """``text``, beginning with the name of what is being worked on unless it has it."""
+    return text if state.item in text else f"{state.item}: {text}"
 
 
 def _tracked(items: Sequence[T], label: str) -> Iterator[T]:

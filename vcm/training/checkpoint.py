@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,9 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], shard_mib: int = 14) -> None:
-    """Write ``folder`` so that a reader sees the old or the new checkpoint, never a mixture: shards first, the index last.
+    """Write ``folder`` so that a reader sees the old or the new checkpoint, never a mixture.
 
-    Shards carry the step in their names; the index ``checkpoint.json`` names them and is replaced in one move.
+    Shards come first, the step in their names; the index ``checkpoint.json`` names them and is replaced in one move.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Tensor]] = [{}]
@@ -47,11 +46,11 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], meta: Mapping[s
         name = f"step{meta['step']:07d}-{i:02d}.safetensors"
         temporary = folder / f".{name}.part"
         save_file(shard, temporary)
-        os.replace(temporary, folder / name)
+        temporary.replace(folder / name)
         names.append(name)
     index = folder / ".checkpoint.json.part"
     index.write_text(json.dumps({**meta, "shards": names}, indent=1))
-    os.replace(index, folder / "checkpoint.json")
+    index.replace(folder / "checkpoint.json")
     for old in folder.glob("step*.safetensors"):
         if old.name not in names:
             old.unlink()
@@ -76,7 +75,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:
-    """The optimiser's state by parameter name: ``optimizer.<parameter>.<key>``. ``names`` maps ``id(parameter)`` to its name."""
+    """The optimiser's state as ``optimizer.<parameter>.<key>``; ``names`` maps ``id(parameter)`` to its name."""
     out: dict[str, Tensor] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -85,7 +84,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[int, str]
     return out
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str], tensors: Mapping[str, Tensor]) -> None:
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: Mapping[int, str], tensors: Mapping[str, Tensor]
+) -> None:
     """The inverse of :func:`optimizer_tensors`; parameters without saved state start afresh."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -93,5 +94,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str]
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             if state:
                 optimizer.state[parameter] = {
-                    k: v.clone() if k == "step" else v.clone().to(parameter.device).reshape(parameter.shape) for k, v in state.items()
+                    k: v.clone() if k == "step" else v.clone().to(parameter.device).reshape(parameter.shape)
+                    for k, v in state.items()
                 }

@@ -48,7 +48,8 @@ class StageConfig(_Strict):
 
     Attributes:
         name: folder of its outputs.
-        kind: ``twin`` (heads, no bottleneck), ``bottleneck`` (quantiser, rate, heads), ``picture`` (enhancement and preview).
+        kind: ``twin`` (heads, no bottleneck), ``bottleneck`` (quantiser, rate, heads), ``picture``
+            (enhancement and preview).
         steps, batch: length and batch size.
         lr: peak learning rate of AdamW; ``trunk_lr`` multiplies it for the ImageNet trunk.
         warmup: steps of linear warm-up; a cosine to 2 % follows.
@@ -85,7 +86,7 @@ class TrainConfig(_Strict):
         out: folder for checkpoints and logs.
         architecture: ``small`` (what ships) or ``tiny`` (tests).
         imagenet: start the trunk from the ImageNet weights that a package ships.
-        holdout: validation pictures left out: every n-th of ``coco-train`` … a list of ``folder/file`` names in a text file.
+        holdout: validation pictures left out: a text file of ``folder/file`` names.
         checkpoint_minutes: how often a resumable checkpoint is written.
         shard_mib: checkpoints are split into files of at most this size.
         stages: the stages.

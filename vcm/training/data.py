@@ -49,7 +49,9 @@ def _decode(path: Path, longest: int) -> Tensor:
         rgb = image.convert("RGB")
     if max(rgb.size) > longest:
         ratio = longest / max(rgb.size)
-        rgb = rgb.resize((max(1, round(rgb.width * ratio)), max(1, round(rgb.height * ratio))), Image.Resampling.LANCZOS)
+        rgb = rgb.resize(
+            (max(1, round(rgb.width * ratio)), max(1, round(rgb.height * ratio))), Image.Resampling.LANCZOS
+        )
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)  # CHW view of HWC memory: channels-last
 
 
@@ -97,7 +99,10 @@ class PictureStore:
             for c in classes:
                 counts[c] += 1
         rarity = (counts.max().clamp(min=1) / counts.clamp(min=1)).sqrt().clamp(max=6)
-        weights = [1 + balance * max((float(rarity[c]) * s for c, s in classes.items()), default=0.0) for classes in self.pseudo]
+        weights = [
+            1 + balance * max((float(rarity[c]) * s for c, s in classes.items()), default=0.0)
+            for classes in self.pseudo
+        ]
         return torch.tensor(weights)
 
 

@@ -1,9 +1,8 @@
-"""From training weights to the file that ships: BatchNorm folded, entropy networks frozen to integers, the rest in half precision."""
+"""From training weights to the file that ships: BatchNorm folded, entropy networks integer, the rest half precision."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from vcm.codecs.scalable.latent_model import LatentModel
 from vcm.codecs.scalable.model import ScalableModel
 from vcm.model_file import FORMAT, load_weights
 from vcm.nn.blocks import fuse_batchnorm
-from vcm.training.stages import picture_modules, task_modules
+from vcm.training.stages import base_analysis, head_modules, picture_modules
 
 __all__ = ["export", "shipping_tensors"]
 
@@ -25,9 +24,14 @@ _MODEL_PARTS = ("analysis", "base", "picture_analysis", "picture", "synthesis", 
 
 def training_modules(architecture: Architecture) -> nn.ModuleDict:
     """Every module of the recipe, in training form."""
-    modules = nn.ModuleDict(dict(task_modules(architecture)) | dict(picture_modules(architecture)))
-    modules["base"] = LatentModel(architecture.base, architecture.base_gain)
-    return modules
+    return nn.ModuleDict(
+        {
+            "analysis": base_analysis(architecture),
+            "base": LatentModel(architecture.base, architecture.base_gain),
+            **head_modules(architecture),
+            **picture_modules(architecture),
+        }
+    )
 
 
 @torch.no_grad()
@@ -56,7 +60,7 @@ def write_weights(path: Path, modules: nn.ModuleDict, architecture: Architecture
     model: ScalableModel = load_weights(temporary).model
     prints = {"base": model.base_fingerprint().hex(), "enhancement": model.picture_fingerprint().hex()}
     save_file(tensors, temporary, {**meta, "fingerprints": json.dumps(prints)})
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def export(stage_weights: Mapping[str, Path], architecture: str, name: str, path: Path, trained: str) -> None:

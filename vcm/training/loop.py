@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -54,7 +53,9 @@ def _schedule(step: int, config: StageConfig) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, t)))
 
 
-def run_stage(stage: Stage, config: TrainConfig, index: int, *, resume: bool, minutes: float | None, quiet: bool = False) -> StageResult:
+def run_stage(
+    stage: Stage, config: TrainConfig, index: int, *, resume: bool, minutes: float | None, quiet: bool = False
+) -> StageResult:
     """Run one stage from its start or its last checkpoint.
 
     Args:
@@ -80,7 +81,9 @@ def run_stage(stage: Stage, config: TrainConfig, index: int, *, resume: bool, mi
     average = {k: v.detach().clone() for k, v in state.items()}
     start = 0
     if resume and (checkpoint := load_checkpoint(folder)) is not None:
-        stage.modules.load_state_dict({k.removeprefix("model."): v for k, v in checkpoint.tensors.items() if k.startswith("model.")})
+        stage.modules.load_state_dict(
+            {k.removeprefix("model."): v for k, v in checkpoint.tensors.items() if k.startswith("model.")}
+        )
         average = {k.removeprefix("ema."): v for k, v in checkpoint.tensors.items() if k.startswith("ema.")}
         restore_optimizer(optimizer, names, checkpoint.tensors)
         start = int(checkpoint.meta["step"])
@@ -92,8 +95,8 @@ def run_stage(stage: Stage, config: TrainConfig, index: int, *, resume: bool, mi
 
     began = saved = time.monotonic()
     log = (folder / "metrics.jsonl").open("a")
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} {task.fields[info]}"),
-               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+    count = TextColumn("{task.completed}/{task.total} {task.fields[info]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeElapsedColumn(), TimeRemainingColumn())
     writer = _tensorboard(folder)
     step = start
     with log, Progress(*columns, disable=quiet) as progress:
@@ -121,7 +124,14 @@ def run_stage(stage: Stage, config: TrainConfig, index: int, *, resume: bool, mi
                     else:
                         average[k].copy_(v)
             rate = c.batch / (time.monotonic() - tick)
-            row = {"step": step, "loss": float(loss.detach()), **numbers, "grad": norm, "lr": c.lr * factor, "images_per_s": rate}
+            row = {
+                "step": step,
+                "loss": float(loss.detach()),
+                **numbers,
+                "grad": norm,
+                "lr": c.lr * factor,
+                "images_per_s": rate,
+            }
             log.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
             log.flush()
             if writer is not None and step % 10 == 0:
@@ -141,7 +151,7 @@ def run_stage(stage: Stage, config: TrainConfig, index: int, *, resume: bool, mi
     weights = folder / "ema.safetensors"
     temporary = folder / ".ema.safetensors.part"
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in average.items()}, temporary)
-    os.replace(temporary, weights)
+    temporary.replace(weights)
     return StageResult(weights, step, step >= c.steps)
 
 

@@ -16,7 +16,9 @@ __all__ = ["classification_loss", "distill_boxes", "distill_features", "distill_
 
 
 def distill_scores(logits: Sequence[Tensor], scores: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
-    """Dense quality focal loss: |σ − t|²·BCE over every position and class, over Σ max_c t (Li et al. 2020, eq. 3, β = 2).
+    """Dense quality focal loss: |σ − t|²·BCE over every position and class, over Σ max_c t.
+
+    Li et al. 2020, eq. 3, β = 2.
 
     Args:
         logits: per level (N, classes, h, w).
@@ -35,7 +37,7 @@ def distill_scores(logits: Sequence[Tensor], scores: Sequence[Tensor], weights: 
 
 
 def distill_boxes(out: DetectorOutput, teacher: TeacherOutput, least: float = 0.1) -> tuple[Tensor, Tensor]:
-    """GIoU and Kullback–Leibler divergence of the distance bins, at positions where the teacher's best score exceeds ``least``.
+    """GIoU and Kullback–Leibler divergence of the bins, at positions where the teacher's best score exceeds ``least``.
 
     Both are weighted by that score. Returns (giou, kl).
     """
@@ -60,7 +62,7 @@ def distill_boxes(out: DetectorOutput, teacher: TeacherOutput, least: float = 0.
 
 
 def distill_features(features: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Mean squared error to the teacher's pyramid, each level over the teacher's own mean square (so 1 is 'knows nothing')."""
+    """Mean squared error to the teacher's pyramid, each level over the teacher's own mean square (1: knows nothing)."""
     loss = features[0].new_zeros(())
     for f, t in zip(features, teacher, strict=True):
         loss = loss + F.mse_loss(f, t) / t.square().mean().clamp(min=1e-6)

