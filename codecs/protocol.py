@@ -76,12 +76,12 @@ class Complexity:
     Attributes:
         encode_kmac_per_px, decode_kmac_per_px: thousand multiply–accumulates per source pixel of a 768×512
             picture, padding included.
-        parameters: learned numbers in the whole model.
+        parameters: learned numbers in the whole model, or ``None`` where they were not counted.
     """
 
     encode_kmac_per_px: float
     decode_kmac_per_px: float
-    parameters: int
+    parameters: int | None
 
 
 @dataclass(frozen=True, slots=True)
