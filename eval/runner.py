@@ -152,11 +152,12 @@ def run(
     bad = {skip.picture for skip in skipped}
     kept = tuple(picture for picture in dataset.pictures if picture.name not in bad)
     if not kept:
-        first = skipped[0]
-        raise OptionError(
-            "no picture that every codec could do", found=f"{first.picture}: {first.codec} {first.reason}"
-        )
+        found = f"{skipped[0].picture}: {skipped[0].codec} {skipped[0].reason}"
+        raise OptionError("no picture that every codec could do", found=found)
+    codec_runs = tuple(_by_point(info, points, rows, kept) for info, points, rows in runs)
     truth = dataset.ground_truth.select([p.id for p in kept]) if dataset.ground_truth else None
+    if pseudo is not None:
+        truth = _pseudo_truth(pseudo, kept, codec_runs)
     left = Dataset(dataset.name, dataset.root, dataset.layout, kept, truth, dataset.notes, dataset.missing)
     return Run(
         protocol, left, infos, metrics, codec_runs,
@@ -185,12 +186,10 @@ def _check(
         raise OptionError(f"{protocol.name} measures distortion only", expected="no --machine")
     if protocol.task == "distortion" and any(isinstance(codec, LatentTaskCodec) for codec in codecs):
         raise OptionError(f"{protocol.name} measures pixels", expected="codecs that give a picture")
-    if pseudo is not None and (
-        pseudo not in [m.name for m in machines] or "uncompressed" not in [c.name for c in codecs]
-    ):
-        raise OptionError(
-            "pseudo ground truth", expected="one of the machines, and the codec uncompressed", found=pseudo
-        )
+    known = pseudo in [m.name for m in machines] and "uncompressed" in [c.name for c in codecs]
+    if pseudo is not None and not known:
+        expected = "one of the machines, and the codec uncompressed"
+        raise OptionError("pseudo ground truth", expected=expected, found=pseudo)
     if protocol.task == "detection" and dataset.ground_truth is None and pseudo is None:
         expected = "a COCO or OpenImages folder, or --pseudo"
         raise OptionError(f"{protocol.name} needs boxes", expected=expected, found=f"a {dataset.layout} folder")
@@ -198,11 +197,11 @@ def _check(
 
 def _pseudo_truth(machine: str, kept: Sequence[Picture], runs: Sequence[CodecRun]) -> CocoGroundTruth:
     source = next(run for run in runs if run.info.name == "uncompressed")
-    records = source.records[source.points[0].label]
-    images = [CocoImage(p.id, p.name, records[p.name].width, records[p.name].height) for p in kept]
-    found = {
-        p.id: records[p.name].found[machine].detections(records[p.name].width, records[p.name].height) for p in kept
-    }
+    images, found = [], {}
+    for picture in kept:
+        record = source.records[source.points[0].label][picture.name]
+        images.append(CocoImage(picture.id, picture.name, record.width, record.height))
+        found[picture.id] = record.found[machine].detections(record.width, record.height)
     return pseudo_ground_truth(images, found, machine=machine)
 
 
