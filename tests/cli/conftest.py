@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 import vcm
 import vcm.cli
+from vcm.api import RateWarning
 from vcm.bitstream import Bitstream, ChunkKind, Layer, Metadata, SourceKind, read, read_base
 from vcm.errors import FingerprintError, LayerError, ModelNotFoundError
 from vcm.images import load_image
@@ -56,6 +58,8 @@ class FakeCodec:
         layers = [Layer(ChunkKind.BASE, 500, BASE, 10, (thumbnail,))]
         if not base_only:
             layers.append(self._enhancement(picture, quality))
+        if target_bpp is not None and target_bpp < 0.01:
+            warnings.warn(f"target_bpp {target_bpp:g} is out of reach", RateWarning, stacklevel=2)
         return Bitstream.build(
             width=source.width, height=source.height, codec_id=1, base_scale=8, layers=layers,
             source=SourceKind(bit_depth=source.bit_depth, grey=source.grey, alpha=source.alpha),

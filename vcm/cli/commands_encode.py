@@ -92,17 +92,18 @@ def enhance(
     if bpp is not None and quality is not None:
         raise UsageError("--bpp and --quality exclude each other", expected="one of them")
     target = file if output is None else files.plan_outputs([file], output, ".vcm", also_read=[image])[0]
-    stream = (
-        Models(model)
-        .of_file(file, base_only=True)
-        .enhance(file, image, quality=50 if quality is None else quality, target_bpp=bpp)
-    )
-    stream.save(target)
-    row = _row(image, target, stream)
-    if json:
-        out.print_json(row)
-    else:
-        out.say(_text(row))
+
+    def work(file: Path) -> None:
+        codec = Models(model).of_file(file, base_only=True)
+        stream = codec.enhance(file, image, quality=50 if quality is None else quality, target_bpp=bpp)
+        stream.save(target)
+        row = _row(file, target, stream)
+        if json:
+            out.print_json(row)
+        else:
+            out.say(_text(row))
+
+    raise typer.Exit(out.each([file], "enhancing", work, str))
 
 
 def _row(image: Path, target: Path, stream: Bitstream) -> dict[str, Any]:

@@ -23,32 +23,42 @@ def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A VCM file.", show_default=False)], json: Json = False
 ) -> None:
     """Show what is in a VCM file."""
-    from vcm.bitstream import FORMAT_VERSION, ChunkKind, read
     from vcm.cli import output as out
+
+    def work(file: Path) -> None:
+        found = _inspect(file)
+        if json:
+            out.print_json(found)
+        else:
+            _print_inspected(found)
+
+    raise typer.Exit(out.each([file], "reading", work, str))
+
+
+def _inspect(file: Path) -> dict[str, Any]:
+    """What ``vcm inspect --json`` prints."""
+    from vcm.bitstream import FORMAT_VERSION, read
     from vcm.cli.models import model_of
 
     stream = read(file)
-    source = stream.header.source
-    metadata = stream.metadata
-    extras = [ChunkKind.EXIF.name] * (metadata.exif is not None) + [ChunkKind.ICC.name] * (metadata.icc is not None)
-    layers = [
-        {
-            "name": span.name,
-            "offset": span.offset,
-            "bytes": span.bytes,
-            "fingerprint": layer.fingerprint.hex(),
-            "tiles": len(layer.tiles),
-        }
-        for span, layer in zip(stream.layout, stream.layers, strict=True)
-    ]
-    found: dict[str, Any] = {
+    source, metadata = stream.header.source, stream.metadata
+    return {
         "file": str(file),
         "width": stream.width,
         "height": stream.height,
         "format_version": FORMAT_VERSION,
         "model": model_of(stream),
         "fingerprint": stream.base_layer.fingerprint.hex(),
-        "layers": layers,
+        "layers": [
+            {
+                "name": span.name,
+                "offset": span.offset,
+                "bytes": span.bytes,
+                "fingerprint": layer.fingerprint.hex(),
+                "tiles": len(layer.tiles),
+            }
+            for span, layer in zip(stream.layout, stream.layers, strict=True)
+        ],
         "base_bytes": len(stream.base),
         "total_bytes": stream.total_bytes,
         "bpp": stream.bpp,
@@ -57,22 +67,25 @@ def inspect(
         "bit_depth": source.bit_depth,
         "grey": source.grey,
         "alpha": source.alpha,
-        "metadata": extras + [key for key, _ in metadata.entries],
+        "metadata": [name for name, value in (("EXIF", metadata.exif), ("ICC", metadata.icc)) if value is not None]
+        + [key for key, _ in metadata.entries],
     }
-    if json:
-        out.print_json(found)
-        return
-    kind = f"{found['bit_depth']}-bit {'grey' if source.grey else 'colour'}{' with alpha' if source.alpha else ''}"
-    out.say(f"{file}: VCM version {FORMAT_VERSION}, {stream.width}x{stream.height}, from {kind}")
+
+
+def _print_inspected(found: dict[str, Any]) -> None:
+    from vcm.cli import output as out
+
+    size = f"{found['width']}x{found['height']}"
+    kind = f"{found['bit_depth']}-bit {'grey' if found['grey'] else 'colour'}{' with alpha' if found['alpha'] else ''}"
+    base = f"{found['base_bytes']:,} bytes, {found['base_bpp']:.4f} bpp, coded at {found['base_scale']:g} of the size"
+    out.say(f"{found['file']}: VCM version {found['format_version']}, {size}, from {kind}")
     out.say(f"model        {found['model'] or 'not one of the shipped models'} (base {found['fingerprint']})")
-    out.say(f"whole file   {stream.total_bytes:,} bytes, {stream.bpp:.4f} bpp")
-    out.say(
-        f"base prefix  {found['base_bytes']:,} bytes, {stream.base_bpp:.4f} bpp, coded at {stream.base_scale}/8 size"
-    )
+    out.say(f"whole file   {found['total_bytes']:,} bytes, {found['bpp']:.4f} bpp")
+    out.say(f"base prefix  {base}")
     out.say(f"metadata     {', '.join(found['metadata']) or 'none'}")
     rows = [
-        (span.name, f"{span.offset:,}", f"{span.bytes:,}", str(len(layer.tiles)), layer.fingerprint.hex())
-        for span, layer in zip(stream.layout, stream.layers, strict=True)
+        (layer["name"], f"{layer['offset']:,}", f"{layer['bytes']:,}", str(layer["tiles"]), layer["fingerprint"])
+        for layer in found["layers"]
     ]
     out.print_table(("layer", "offset", "bytes", "tiles", "fingerprint"), rows, left=(0, 4))
 

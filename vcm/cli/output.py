@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from vcm.errors import VcmError
+from vcm.errors import UsageError, VcmError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,7 +105,7 @@ def working(label: str) -> Iterator[None]:
 def each(paths: Sequence[T], label: str, work: Callable[[T], None], name: Callable[[T], object]) -> int:
     """Does ``work`` on each item, with a progress bar on stderr if there are several and somebody is looking.
 
-    A failure costs one line on stderr, and the next item follows.
+    A failure costs one line on stderr, and the next item follows. A wrong call is wrong for every item, and is raised.
 
     Args:
         paths: the items.
@@ -122,6 +122,8 @@ def each(paths: Sequence[T], label: str, work: Callable[[T], None], name: Callab
             state.item = str(name(item))
             try:
                 work(item)
+            except UsageError:
+                raise
             except VcmError as failure:
                 error(failure, about_item(str(failure)))
                 status = max(status, failure.exit_status)

@@ -1,0 +1,103 @@
+"""The command line over the real codec, with the tiny seeded weights: a picture goes through files and comes back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vcm
+import vcm.cli
+
+TINY = Path(__file__).parent.parent / "golden" / "tiny.safetensors"
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny") / "photo.png"
+    y, x = np.mgrid[0:70, 0:91]
+    Image.fromarray(np.stack([x * 2, y * 3, x + y], axis=-1).astype(np.uint8)).save(path)
+    return path
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Standard output of a command that must succeed without a word on standard error."""
+    capsys.readouterr()
+    status = vcm.cli.run([str(argument) for argument in (*arguments, "--model", TINY)])
+    caught = capsys.readouterr()
+    assert (status, caught.err) == (0, "")
+    return caught.out
+
+
+def test_through_files_and_back(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, base, later = tmp_path / "a.vcm", tmp_path / "base.vcm", tmp_path / "later.vcm"
+    (row,) = json.loads(call(capsys, "encode", photo, "-o", file, "--json"))
+    assert (row["width"], row["height"], row["total_bytes"]) == (91, 70, file.stat().st_size)
+    base.write_bytes(file.read_bytes()[: row["base_bytes"]])
+    call(capsys, "encode", photo, "--base-only", "-o", later)
+    assert later.read_bytes() == base.read_bytes()
+
+    # The file, its base prefix and the picture itself give the same detections for the same bytes.
+    rows = json.loads(call(capsys, "detect", file, base, photo, "--score", 0.1, "--json"))
+    assert rows[0]["detections"]
+    for found in rows:
+        assert {**found, "file": None} == {**rows[0], "file": None}
+        assert found["bytes_read"] == row["base_bytes"]
+    classes = json.loads(call(capsys, "classify", file, base, "--json"))
+    assert classes[0]["classes"] == classes[1]["classes"]
+
+    call(capsys, "enhance", later, photo)
+    assert later.read_bytes() == file.read_bytes()
+    call(capsys, "decode", file, base, "-o", tmp_path / "out")
+    for name in ("a", "base"):
+        with Image.open(tmp_path / "out" / f"{name}.decoded.png") as picture:
+            assert (picture.size, picture.mode) == ((91, 70), "RGB")
+    call(capsys, "detect", file, "--draw", tmp_path / "drawn.png", "--score", 0.1)
+
+
+def test_wrong_model_and_wrong_picture(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.png"
+    Image.new("RGB", (64, 64)).save(other)
+    file = tmp_path / "a.vcm"
+    call(capsys, "encode", photo, "--base-only", "-o", file)
+    before = file.read_bytes()
+    damaged = tmp_path / "weights.safetensors"
+    damaged.write_bytes(TINY.read_bytes()[:1000])
+    for arguments, status in (
+        (("enhance", file, other, "--model", TINY), 1),
+        (("decode", file, "--model", damaged), 1),
+        (("decode", file, "--model", tmp_path / "none"), 2),
+        (("decode", file, "--layers", 2, "--model", TINY), 1),
+    ):
+        capsys.readouterr()
+        assert vcm.cli.run([str(argument) for argument in arguments]) == status
+        caught = capsys.readouterr()
+        assert caught.out == ""
+        assert caught.err.startswith("vcm: error: ")
+        assert caught.err.count("\n") == 1
+    assert file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.vcm", "other.png", "weights.safetensors"]
+
+
+def test_a_rate_out_of_reach_is_one_line(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.vcm"
+    arguments = ("encode", photo, "-o", file, "--bpp", "0.0001", "--model", TINY)
+    assert vcm.cli.run([str(argument) for argument in arguments]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith(f"vcm: warning: {photo}: ")
+    assert err.count("\n") == 1
+    assert file.stat().st_size > 17
+
+
+def test_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    costs = json.loads(call(capsys, "cost", "--width", 64, "--height", 64, "--json"))
+    assert [cost["stage"] for cost in costs] == [
+        "base-only encode",
+        "full encode",
+        "base decode + detect",
+        "full decode",
+    ]
+    assert all(cost["kmac_per_px"] > 0 for cost in costs)
