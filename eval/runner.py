@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing import get_context
@@ -120,35 +121,22 @@ def run(
     digests = {picture.name: _digest(picture) for picture in dataset.pictures}
     skipped = [Skipped(name, "", "", reason) for name, reason in dataset.missing]
     runs: list[tuple[CodecInfo, tuple[Point, ...], list[Record]]] = []
-    computed = cached = 0
-    for codec in codecs:
-        info = codec.describe()
-        points = protocol.points_of(codec.name, codec.quality_range)
-        cache = Cache(cache_path(out / "cache", info, infos, metrics))
-        records: list[Record] = []
-        todo: list[Job] = []
-        for point in points:
-            for picture in dataset.pictures:
-                known = cache.records.get((point.label, picture.name, digests[picture.name]))
-                if known is not None:
-                    records.append(known)
-                else:
-                    todo.append(Job(point, picture))
-        cached += len(records)
-        computed += len(todo)
-        total = len(records) + len(todo)
-        try:
-            for record in _measure(codec, machines, metrics, todo, jobs):
-                cache.add(record)
-                records.append(record)
-                if progress is not None:
-                    progress(codec.name, len(records), total)
-        finally:
-            cache.close()
-        if progress is not None:
-            progress(codec.name, total, total)
-        skipped += _failures(codec.name, records)
-        runs.append((info, points, records))
+    computed = 0
+    with closing(_Workers(codecs, machines, metrics, jobs)) as workers:
+        for codec in codecs:
+            info = codec.describe()
+            points = protocol.points_of(codec.name, codec.quality_range)
+            wanted = [Job(point, picture) for point in points for picture in dataset.pictures]
+            with closing(Cache(cache_path(out / "cache", info, infos, metrics))) as cache:
+                records, todo = _split(cache, wanted, digests)
+                computed += len(todo)
+                for record in workers.measure(codec.name, todo):
+                    cache.add(record)
+                    records.append(record)
+                    if progress is not None:
+                        progress(codec.name, len(records), len(wanted))
+            skipped += _failures(codec.name, records)
+            runs.append((info, points, records))
     bad = {skip.picture for skip in skipped}
     kept = tuple(picture for picture in dataset.pictures if picture.name not in bad)
     if not kept:
@@ -161,8 +149,20 @@ def run(
     left = Dataset(dataset.name, dataset.root, dataset.layout, kept, truth, dataset.notes, dataset.missing)
     return Run(
         protocol, left, infos, metrics, codec_runs,
-        tuple(skipped), notes, computed, cached, jobs,
+        tuple(skipped), notes, computed, sum(len(records) for _, _, records in runs) - computed, jobs,
     )  # fmt: skip
+
+
+def _split(cache: Cache, wanted: Sequence[Job], digests: Mapping[str, str]) -> tuple[list[Record], list[Job]]:
+    """Records that are there, and what is left to do."""
+    records, todo = [], []
+    for job in wanted:
+        known = cache.records.get((job.point.label, job.picture.name, digests[job.picture.name]))
+        if known is None:
+            todo.append(job)
+        else:
+            records.append(known)
+    return records, todo
 
 
 def _check(
@@ -238,60 +238,75 @@ def _by_point(
     return CodecRun(info, points, table)
 
 
-def _measure(
-    codec: ImageCodec, machines: Sequence[Machine], metrics: Sequence[str], todo: Sequence[Job], jobs: int
-) -> Iterator[Record]:
-    """Records as they come. Each codec has processes of its own, so that one's memory is not another's."""
-    if not todo:
-        return
-    if jobs == 1:
-        worker = Worker(codec, machines, metrics)
-        for job in todo:
-            yield worker.measure(job)
-        return
-    done: set[tuple[str, str]] = set()
-    setup = (codec, tuple(machines), tuple(metrics))
-    # Spawned, not forked: torch and onnxruntime hold threads that do not survive a fork.
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start, setup)
-    try:
-        for future in as_completed([pool.submit(_work, job) for job in todo]):
-            record = future.result()
-            done.add((record.point, record.picture))
-            yield record
-    except BrokenProcessPool:
-        pass  # below
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    left = [job for job in todo if (job.point.label, job.picture.name) not in done]
-    # A library has crashed a process. The guilty picture is among the first of those left, which the processes held:
-    # these get a process each, so that only it is lost.
-    held = 2 * jobs + 1
-    for job in left[:held]:
-        yield _alone(setup, job)
-    yield from _measure(codec, machines, metrics, left[held:], jobs)
+class _Workers:
+    """Workers in processes of their own, or, with one job, in this one.
 
+    Processes are spawned, not forked: torch and onnxruntime hold threads that do not survive a fork.
+    """
 
-def _alone(setup: tuple[ImageCodec, tuple[Machine, ...], tuple[str, ...]], job: Job) -> Record:
-    with ProcessPoolExecutor(1, get_context("spawn"), _start, setup) as pool:
+    def __init__(self, codecs: Sequence[ImageCodec], machines: Sequence[Machine], metrics: Sequence[str], jobs: int):
+        self._setup = (tuple(codecs), tuple(machines), tuple(metrics))
+        self._jobs = jobs
+        self._pool: ProcessPoolExecutor | None = None
+
+    def close(self) -> None:
+        """Stop what has not begun."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def measure(self, codec: str, todo: Sequence[Job]) -> Iterator[Record]:
+        """Records as they come."""
+        if self._jobs == 1:
+            _start(*self._setup)
+            for job in todo:
+                yield _work(codec, job)
+            return
+        if not todo:
+            return
+        done: set[tuple[str, str]] = set()
+        self._pool = self._pool or self._executor(self._jobs)
         try:
-            return pool.submit(_work, job).result()
+            for future in as_completed([self._pool.submit(_work, codec, job) for job in todo]):
+                record = future.result()
+                done.add((record.point, record.picture))
+                yield record
         except BrokenProcessPool:
-            reason = f"the process crashed while {setup[0].name} worked on it"
-            return Record(job.point.label, job.picture.name, _digest(job.picture), error=reason)
+            self.close()
+        left = [job for job in todo if (job.point.label, job.picture.name) not in done]
+        # A library has crashed a process. The guilty picture is among the first of those left, which the processes
+        # held: these get a process each, so that only it is lost.
+        held = 2 * self._jobs + 1
+        for job in left[:held]:
+            yield self._alone(codec, job)
+        yield from self.measure(codec, left[held:])
+
+    def _alone(self, codec: str, job: Job) -> Record:
+        with self._executor(1) as pool:
+            try:
+                return pool.submit(_work, codec, job).result()
+            except BrokenProcessPool:
+                reason = f"the process crashed while {codec} worked on it"
+                return Record(job.point.label, job.picture.name, _digest(job.picture), error=reason)
+
+    def _executor(self, jobs: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(jobs, get_context("spawn"), _start_process, self._setup)
 
 
-_worker: Worker | None = None
+_workers: dict[str, Worker] = {}
 
 
-def _start(codec: ImageCodec, machines: tuple[Machine, ...], metrics: tuple[str, ...]) -> None:
-    global _worker
+def _start_process(codecs: tuple[ImageCodec, ...], machines: tuple[Machine, ...], metrics: tuple[str, ...]) -> None:
     import torch
 
     torch.set_num_threads(1)  # processes are the parallelism
-    _worker = Worker(codec, machines, metrics)
+    _start(codecs, machines, metrics)
 
 
-def _work(job: Job) -> Record:
-    if _worker is None:
-        raise RuntimeError("worker process without its initialiser")
-    return _worker.measure(job)
+def _start(codecs: tuple[ImageCodec, ...], machines: tuple[Machine, ...], metrics: tuple[str, ...]) -> None:
+    _workers.clear()
+    _workers.update({codec.name: Worker(codec, machines, metrics) for codec in codecs})
+
+
+def _work(codec: str, job: Job) -> Record:
+    return _workers[codec].measure(job)

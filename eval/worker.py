@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -163,11 +162,10 @@ class _Memory:
             self._before = None
 
     def peak_mib(self) -> float | None:
-        """MiB above the level at the beginning, or the largest external program, whichever is more."""
+        """MiB above the level at the beginning. External programs are processes of their own and not seen."""
         if self._before is None:
             return None
-        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        return round(max(_status("VmHWM") - self._before, children, 0) / 1024, 1)
+        return round(max(_status("VmHWM") - self._before, 0) / 1024, 1)
 
 
 def _status(key: str) -> int:
