@@ -18,9 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vcm.api import Codec as Codec
+    from vcm.api import RateWarning as RateWarning
     from vcm.api import list_models as list_models
     from vcm.api import load as load
+    from vcm.bitstream import BaseRead as BaseRead
     from vcm.bitstream import Bitstream as Bitstream
+    from vcm.bitstream import Chunk as Chunk
+    from vcm.bitstream import ChunkKind as ChunkKind
+    from vcm.bitstream import Header as Header
+    from vcm.bitstream import Layer as Layer
+    from vcm.bitstream import LayerSpan as LayerSpan
+    from vcm.bitstream import Metadata as Metadata
+    from vcm.bitstream import SourceKind as SourceKind
+    from vcm.bitstream import append_layer as append_layer
+    from vcm.bitstream import parse as parse
+    from vcm.bitstream import read as read
+    from vcm.bitstream import read_base as read_base
     from vcm.errors import VcmError as VcmError
     from vcm.images import AlphaWarning as AlphaWarning
     from vcm.structures import COCO_CATEGORY_IDS as COCO_CATEGORY_IDS
@@ -34,17 +47,30 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AlphaWarning": "vcm.images",
+    "BaseRead": "vcm.bitstream",
     "Bitstream": "vcm.bitstream",
     "COCO_CATEGORY_IDS": "vcm.structures",
     "COCO_NAMES": "vcm.structures",
+    "Chunk": "vcm.bitstream",
+    "ChunkKind": "vcm.bitstream",
     "Classification": "vcm.structures",
     "Codec": "vcm.api",
     "Detections": "vcm.structures",
+    "Header": "vcm.bitstream",
     "LatentSpec": "vcm.structures",
     "Latents": "vcm.structures",
+    "Layer": "vcm.bitstream",
+    "LayerSpan": "vcm.bitstream",
+    "Metadata": "vcm.bitstream",
+    "RateWarning": "vcm.api",
+    "SourceKind": "vcm.bitstream",
     "VcmError": "vcm.errors",
+    "append_layer": "vcm.bitstream",
     "list_models": "vcm.api",
     "load": "vcm.api",
+    "parse": "vcm.bitstream",
+    "read": "vcm.bitstream",
+    "read_base": "vcm.bitstream",
 }
 """Public name to the module that defines it. A name added here is also added under ``TYPE_CHECKING`` above."""
 
