@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vcm.errors import HeadError
 from vcm.nn.blocks import ConvNormAct, FiLM
 from vcm.structures import Classification, Latents, LatentSpec
 
@@ -33,11 +34,18 @@ class ClassificationHead(nn.Module):
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         """``y`` (N, C, h, w); ``quality`` (N,) in 0 … 1. Returns logits (N, classes)."""
         h = self.body(self.film(self.inp(y), quality))
-        return self.fc(torch.cat([h.mean((2, 3)), h.amax((2, 3))], dim=1))
+        out: Tensor = self.fc(torch.cat([h.mean((2, 3)), h.amax((2, 3))], dim=1))
+        return out
 
     @torch.inference_mode()
     def classify(self, latents: Latents) -> Classification:
-        """Class probabilities of one picture."""
+        """Class probabilities of one picture.
+
+        Raises:
+            HeadError: the latents are not those that this head reads.
+        """
+        if latents.spec != self.spec:
+            raise HeadError("the latents are of another kind", expected=self.spec, found=latents.spec)
         quality = torch.tensor([latents.quality / 100.0], dtype=latents.y_hat.dtype, device=latents.y_hat.device)
         probabilities = self(latents.y_hat, quality)[0].float().sigmoid()
         return Classification(probabilities.cpu().numpy().astype(np.float32))

@@ -1,12 +1,14 @@
 """Object detection on base latents: no pixels are read.
 
-The head is anchor-free: each position of strides 8, 16, 32 and 64 gives class logits and, for each box side, a distribution over distances
-(Li et al. 2020, "Generalized Focal Loss", eq. 4–6). Positions and bins are those of NanoDet-Plus, so that it can be distilled densely.
+The head is anchor-free: each position of strides 8, 16, 32 and 64 gives class logits and, for each box side, a
+distribution over distances (Li et al. 2020, "Generalized Focal Loss", eq. 4–6). Positions and bins are those of
+NanoDet-Plus, so that it can be distilled densely.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -73,8 +75,8 @@ class _Level(nn.Module):
         self.tower = nn.Sequential(*(ConvNormAct(width, width) for _ in range(depth)))
         self.predict = nn.Conv2d(width, classes + 4 * BINS, 1)
         nn.init.normal_(self.predict.weight, std=0.01)
-        nn.init.zeros_(self.predict.bias)
-        nn.init.constant_(self.predict.bias[:classes], -4.6)  # a prior of 1 %, Lin et al. 2017, section 3.3
+        bias = nn.init.zeros_(cast(Tensor, self.predict.bias))
+        nn.init.constant_(bias[:classes], -4.6)  # a prior of 1 %, Lin et al. 2017, section 3.3
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.tower(x)
@@ -130,7 +132,10 @@ class DetectionHead(nn.Module):
 
         Raises:
             OptionError: ``score`` is outside 0 … 1.
+            HeadError: the latents are not those that this head reads.
         """
+        if latents.spec != self.spec:
+            raise HeadError("the latents are of another kind", expected=self.spec, found=latents.spec)
         if not 0 <= score <= 1:
             raise OptionError("score is out of range", expected="0 to 1", found=score)
         quality = torch.tensor([latents.quality / 100.0], dtype=latents.y_hat.dtype, device=latents.y_hat.device)
@@ -140,7 +145,7 @@ class DetectionHead(nn.Module):
         """Best :data:`MAX_DETECTIONS` boxes of the first picture of ``out`` after per-class non-maximum suppression."""
         boxes = torch.cat([decode_boxes(b[:1].float(), s)[0] for b, s in zip(out.bins, STRIDES, strict=True)])
         scores = torch.cat([x[0].flatten(1).t() for x in out.logits]).float().sigmoid()
-        found = (scores > score).nonzero()
+        found = (scores >= score).nonzero()
         values = scores[found[:, 0], found[:, 1]]
         order = values.argsort(descending=True, stable=True)[:PRE_NMS]
         found, values = found[order], values[order]

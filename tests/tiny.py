@@ -25,7 +25,10 @@ def tiny_weights(folder: Path) -> Path:
 
 
 def make_tiny(path: Path = TINY_WEIGHTS, seed: int = 1) -> None:
-    """Write the tiny weights anew (this changes every golden file). Run by hand: ``python -c 'from tests.tiny import *; make_tiny()'``."""
+    """Write the tiny weights anew; this changes every golden file.
+
+    By hand, from ``tests/``: ``python -c 'from tiny import *; make_tiny(); make_golden()'``.
+    """
     import torch
 
     from vcm.codecs.scalable.config import ARCHITECTURES

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
 
@@ -32,6 +33,7 @@ StreamSource = str | os.PathLike[str] | bytes | BinaryIO | Bitstream
 Head = Callable[[Latents], Any]
 _T = TypeVar("_T")
 _BASE_SIDE = 416
+_LAYERS = 2
 RATE_TOLERANCE = 0.03
 
 
@@ -92,11 +94,15 @@ class Codec:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     @overload
-    def encode(self, image: list[ImageSource], *, quality: float = ..., base_quality: float = ..., base_only: bool = ...,
-               target_bpp: float | None = ..., base_scale: int | None = ..., keep_gps: bool = ...) -> list[Bitstream]: ...  # fmt: skip
+    def encode(
+        self, image: list[ImageSource], *, quality: float = ..., base_quality: float = ..., base_only: bool = ...,
+        target_bpp: float | None = ..., base_scale: int | None = ..., keep_gps: bool = ...,
+    ) -> list[Bitstream]: ...  # fmt: skip
     @overload
-    def encode(self, image: ImageSource, *, quality: float = ..., base_quality: float = ..., base_only: bool = ...,
-               target_bpp: float | None = ..., base_scale: int | None = ..., keep_gps: bool = ...) -> Bitstream: ...  # fmt: skip
+    def encode(
+        self, image: ImageSource, *, quality: float = ..., base_quality: float = ..., base_only: bool = ...,
+        target_bpp: float | None = ..., base_scale: int | None = ..., keep_gps: bool = ...,
+    ) -> Bitstream: ...  # fmt: skip
     def encode(
         self,
         image: ImageSource | list[ImageSource],
@@ -115,9 +121,11 @@ class Codec:
             quality: of the enhancement layer, 0 … 100.
             base_quality: of the base layer, 0 … 100.
             base_only: write the base layer only; the picture path does not run.
-            target_bpp: bits per source pixel of the whole file (of the base with ``base_only``); replaces the quality of the layer
-                that is searched. Met within 3 %, or a :class:`RateWarning` reports the nearest reachable rate.
-            base_scale: eighths of the picture's size that the base is coded at, 1 … 8; by default such that its longest side is near 416.
+            target_bpp: bits per source pixel of the whole file (of the base with ``base_only``); replaces the quality
+                of the layer that is searched. Met within 3 %, or a :class:`RateWarning` reports the nearest reachable
+                rate.
+            base_scale: eighths of the picture's size that the base is coded at, 1 … 8; by default such that its
+                longest side is near 416.
             keep_gps: keep the position in the EXIF block.
 
         Raises:
@@ -146,7 +154,7 @@ class Codec:
         if base_only:
             if target_bpp is None:
                 return with_base(base_q)[0]
-            return _search(lambda i: with_base(i)[0], target_bpp)
+            return _search(lambda i: with_base(i)[0], target_bpp, 3)
         file, latents = with_base(base_q)
         y = self._model.analyse_picture(x)
         return self._add_picture(file, y, latents, q, target_bpp)
@@ -170,7 +178,11 @@ class Codec:
         q = _quality_index("quality", quality)
         file = source if isinstance(source, Bitstream) else read(source)
         if file.enhancement is not None:
-            raise LayerError("the file has an enhancement layer already", expected="a base-only file", found=", ".join(file.layer_names))
+            raise LayerError(
+                "the file has an enhancement layer already",
+                expected="a base-only file",
+                found=", ".join(file.layer_names),
+            )
         picture = load_image(image)
         if (picture.width, picture.height) != (file.width, file.height):
             raise ImageError(
@@ -181,11 +193,13 @@ class Codec:
         y = self._model.analyse_picture(self._tensor(picture))
         return self._add_picture(file, y, latents, q, target_bpp)
 
-    def _add_picture(self, file: Bitstream, y: Tensor, latents: BaseLatents, quality: int, target: float | None) -> Bitstream:
+    def _add_picture(
+        self, file: Bitstream, y: Tensor, latents: BaseLatents, quality: int, target: float | None
+    ) -> Bitstream:
         def at(index: int) -> Bitstream:
             return file.with_layer(self._model.encode_picture(y, latents, index))
 
-        return at(quality) if target is None else _search(at, target)
+        return at(quality) if target is None else _search(at, target, 4)
 
     def _wrap(self, source: SourceImage, scale: int, layers: Sequence[Layer]) -> Bitstream:
         return Bitstream.build(
@@ -235,7 +249,9 @@ class Codec:
     def detect(self, source: list[StreamSource], *, score: float = ...) -> list[Detections]: ...
     @overload
     def detect(self, source: StreamSource, *, score: float = ...) -> Detections: ...
-    def detect(self, source: StreamSource | list[StreamSource], *, score: float = 0.05) -> Detections | list[Detections]:
+    def detect(
+        self, source: StreamSource | list[StreamSource], *, score: float = 0.05
+    ) -> Detections | list[Detections]:
         """Objects in a file's picture, from its base layer; pixels are not decoded.
 
         Args:
@@ -300,27 +316,33 @@ class Codec:
     def decode(self, source: list[StreamSource], *, layers: int | None = ...) -> list[Image.Image]: ...
     @overload
     def decode(self, source: StreamSource, *, layers: int | None = ...) -> Image.Image: ...
-    def decode(self, source: StreamSource | list[StreamSource], *, layers: int | None = None) -> Image.Image | list[Image.Image]:
+    def decode(
+        self, source: StreamSource | list[StreamSource], *, layers: int | None = None
+    ) -> Image.Image | list[Image.Image]:
         """The picture, upright, for a person.
 
         Args:
             source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
-            layers: how many layers to use, the base being the first; all by default. The base alone gives a rough preview
-                (``picture.info["vcm_preview"]`` is true).
+            layers: how many layers to use, the base being the first; all by default. The base alone gives a rough
+                preview (``picture.info["vcm_preview"]`` is true).
 
         Raises:
             FormatError: the file is damaged or no VCM file.
             FingerprintError: a layer was written by other weights.
             LayerError: the file has fewer layers.
+            LimitError: the header claims a picture or tiles that would take too much memory.
+            OptionError: ``layers`` is out of range.
         """
+
+        if layers is not None and not (isinstance(layers, int) and layers >= 1):
+            raise OptionError("layers is out of range", expected="at least 1", found=layers)
 
         def one(s: StreamSource) -> Image.Image:
             file = s if isinstance(s, Bitstream) else read(s)
-            wanted = len(file.layers) if layers is None else layers
-            if wanted < 1:
-                raise OptionError("layers is out of range", expected="at least 1", found=wanted)
-            if wanted > len(file.layers):
-                raise LayerError("the file has fewer layers", expected=wanted, found=len(file.layers))
+            present = min(len(file.layers), _LAYERS)  # what a later version appended is not for this one
+            wanted = present if layers is None else layers
+            if wanted > present:
+                raise LayerError("the file has fewer layers", expected=wanted, found=present)
             base = self._base(file)
             if wanted == 1 or file.enhancement is None:
                 pixels = self._model.decode_preview(base)
@@ -366,18 +388,21 @@ def default_base_scale(width: int, height: int) -> int:
     return min(8, max(1, round(8 * _BASE_SIDE / max(width, height))))
 
 
-def _quality_index(name: str, quality: float) -> int:
-    if not (isinstance(quality, int | float) and 0 <= quality <= 100):
+def _quality_index(name: str, quality: object) -> int:
+    if not (isinstance(quality, Real) and 0 <= float(quality) <= 100):
         raise OptionError(f"{name} is out of range", expected="0 to 100", found=quality)
-    return round(quality * MAX_QUALITY / 100)
+    return round(float(quality) * MAX_QUALITY / 100)
 
 
-def _each(call: Callable[[Any], _T], source: Any) -> Any:
+def _each(call: Callable[[Any], _T], source: Any) -> _T | list[_T]:
     return [call(s) for s in source] if isinstance(source, list | tuple) else call(source)
 
 
-def _search(encode: Callable[[int], Bitstream], target: float) -> Bitstream:
-    """The quality index whose file is nearest to ``target`` bpp, by bisection (the rate rises with quality)."""
+def _search(encode: Callable[[int], Bitstream], target: float, stacklevel: int) -> Bitstream:
+    """The quality index whose file is nearest to ``target`` bpp, by bisection (the rate rises with quality).
+
+    ``stacklevel`` is that of ``warnings.warn``: whom a :class:`RateWarning` names.
+    """
     tried: dict[int, Bitstream] = {}
 
     def at(index: int) -> Bitstream:
@@ -397,5 +422,7 @@ def _search(encode: Callable[[int], Bitstream], target: float) -> Bitstream:
                 break
     best = min(tried.values(), key=lambda s: abs(s.bpp - target))
     if abs(best.bpp / target - 1) > RATE_TOLERANCE:
-        warnings.warn(f"target_bpp {target:g} is out of reach: the nearest rate is {best.bpp:.4f} bpp", RateWarning, stacklevel=3)
+        warnings.warn(
+            f"target_bpp {target:g} is out of reach: the nearest rate is {best.bpp:.4f} bpp", RateWarning, stacklevel
+        )
     return best

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -58,7 +60,7 @@ class LoadedModel:
 
 
 def assemble(architecture: Architecture, base_id: str, picture_id: str) -> nn.ModuleDict:
-    """Networks in the form in which they ship: BatchNorm folded, entropy networks integer. Weights are not loaded yet."""
+    """Networks in the form in which they ship: BatchNorm folded, entropy networks integer; weights not loaded yet."""
     a = architecture
     modules = nn.ModuleDict(
         {
@@ -78,13 +80,14 @@ def find_weights(name: str | Path) -> Path:
     Raises:
         ModelNotFoundError: neither exists.
     """
-    shipped = _WEIGHTS / f"{name}.safetensors"
-    if isinstance(name, str) and name == Path(name).name and shipped.is_file():
-        return shipped
+    shipped = {p.stem: p for p in _WEIGHTS.glob("*.safetensors")}
+    if isinstance(name, str) and name in shipped:
+        return shipped[name]
     path = Path(name)
-    if path.is_file():
-        return path
-    known = ", ".join(sorted(p.stem for p in _WEIGHTS.glob("*.safetensors"))) or "no shipped model"
+    with suppress(OSError):  # a name that no file system takes
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(shipped)) or "no shipped model"
     raise ModelNotFoundError("no such model", expected=f"{known}, or a path to a .safetensors file", found=name)
 
 
@@ -92,8 +95,8 @@ def load_weights(path: Path) -> LoadedModel:
     """Read a weights file; nothing in it is executed.
 
     Raises:
-        WeightsError: not a safetensors file of ours, a tensor is missing or has another shape or type, or an integer network is out of
-            the range on which exact decoding rests.
+        WeightsError: not a safetensors file of ours, a tensor is missing or has another shape or type, or an integer
+            network is out of the range on which exact decoding rests.
     """
     size = path.stat().st_size
     if size > _MAX_BYTES:
@@ -115,10 +118,13 @@ def load_weights(path: Path) -> LoadedModel:
     with torch.no_grad():
         for name, own in state.items():
             own.copy_(tensors[name])
-    model = modules["model"]
+    model = cast(ScalableModel, modules["model"])
     model.base.check()
     model.picture.check()
-    return LoadedModel(meta.get("name", path.stem), model, modules["detect"], modules["classify"], meta.get("trained", ""))
+    return LoadedModel(
+        meta.get("name", path.stem), model, cast(DetectionHead, modules["detect"]),
+        cast(ClassificationHead, modules["classify"]), meta.get("trained", ""),
+    )  # fmt: skip
 
 
 def _compare(path: Path, wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
@@ -131,7 +137,7 @@ def _compare(path: Path, wanted: dict[str, Tensor], found: dict[str, Tensor]) ->
         if own.shape != new.shape:
             raise WeightsError(f"{name} has the wrong shape", expected=tuple(own.shape), found=tuple(new.shape))
         if own.is_floating_point():
-            if not new.is_floating_point() or not bool(torch.isfinite(new).all()):
+            if not new.is_floating_point() or not bool(torch.isfinite(new.to(own.dtype)).all()):
                 raise WeightsError(f"{name} is not a tensor of finite real numbers", found=new.dtype)
         elif own.dtype != new.dtype:
             raise WeightsError(f"{name} has the wrong type", expected=own.dtype, found=new.dtype)
@@ -149,8 +155,8 @@ def list_models() -> tuple[ModelInfo, ...]:
         fingerprints = json.loads(meta.get("fingerprints", "{}"))
         found.append(
             ModelInfo(
-                meta.get("name", path.stem), path, path.stat().st_size, fingerprints.get("base", ""), fingerprints.get("enhancement", ""),
-                card if card.is_file() else None, meta.get("trained", ""),
+                meta.get("name", path.stem), path, path.stat().st_size, fingerprints.get("base", ""),
+                fingerprints.get("enhancement", ""), card if card.is_file() else None, meta.get("trained", ""),
             )
         )  # fmt: skip
     return tuple(found)

@@ -47,7 +47,8 @@ class Architecture:
 
 
 _TINY_BLOCKS = (
-    BlockSpec(3, 1, 1, 8, 8), BlockSpec(3, 2, 2, 8, 8), BlockSpec(3, 2, 2, 8, 8), BlockSpec(3, 2, 2, 8, 16), BlockSpec(3, 2, 2, 16, 16),
+    BlockSpec(3, 1, 1, 8, 8), BlockSpec(3, 2, 2, 8, 8), BlockSpec(3, 2, 2, 8, 8), BlockSpec(3, 2, 2, 8, 16),
+    BlockSpec(3, 2, 2, 16, 16),
 )  # fmt: skip
 
 ARCHITECTURES: dict[str, Architecture] = {

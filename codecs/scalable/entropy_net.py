@@ -1,7 +1,7 @@
 """The topology of a layer's entropy model, written once for the network that learns and the integer network that ships.
 
-Hyperprior (Ballé et al. 2018) with channel slices (Minnen & Singh 2020) and a two-pass checkerboard (He et al. 2021) inside each slice: every
-position of a pass is independent of the others, so nothing is decoded serially.
+Hyperprior (Ballé et al. 2018) with channel slices (Minnen & Singh 2020) and a two-pass checkerboard (He et al. 2021)
+inside each slice: every position of a pass is independent of the others, so nothing is decoded serially.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from vcm.nn.integer import IntConv2d, QuantConv2d
 
-__all__ = ["CONTEXT_STEPS", "MEAN_UNIT", "SCALE_UNIT", "ConvFactory", "EntropyNet", "LayerSpec", "int_conv", "quant_conv"]
+__all__ = [
+    "CONTEXT_STEPS",
+    "MEAN_UNIT",
+    "SCALE_UNIT",
+    "ConvFactory",
+    "EntropyNet",
+    "LayerSpec",
+    "int_conv",
+    "quant_conv",
+]
 
 MEAN_UNIT = 256
 """Integer units of a predicted mean per real unit of ``y``."""
@@ -24,7 +33,9 @@ SCALE_UNIT = 32
 SCALE_ORIGIN = 6
 """Scale index 0 stands for sigma = 2**-6."""
 CONTEXT_STEPS = 8
-"""Integer units of a context value (``y_hat`` or ``z_hat`` as a network reads it) per real unit; contexts are clamped to -128 … 127."""
+"""Integer units of a context value (``y_hat`` or ``z_hat`` as a network reads it) per real unit.
+
+Contexts are clamped to -128 … 127."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ class LayerSpec:
 
 
 ConvFactory = Callable[[int, int, int, bool], nn.Module]
-"""``(c_in, c_out, kernel, hidden)`` to a layer; a layer that is not hidden gives interleaved halves: means, then scale indexes."""
+"""``(c_in, c_out, kernel, hidden)`` to a layer; one that is not hidden gives two halves: means, then scale indexes."""
 
 
 def quant_conv(c_in: int, c_out: int, kernel: int, hidden: bool) -> nn.Module:
@@ -91,8 +102,12 @@ class EntropyNet(nn.Module):
         self.hyper2 = conv(w, 16 * w, 1, True)
         self.base = conv(spec.base, spec.base_width, 3, True) if spec.base else None
         self.fuse = nn.ModuleList(conv(w + spec.base_width + i * m, w, 1, True) for i in range(spec.slices))
-        self.first = nn.ModuleList(nn.Sequential(conv(w, w, 3, True), conv(w, 2 * m, 1, False)) for _ in range(spec.slices))
-        self.second = nn.ModuleList(nn.Sequential(conv(w + m, w, 3, True), conv(w, 2 * m, 1, False)) for _ in range(spec.slices))
+        self.first = nn.ModuleList(
+            nn.Sequential(conv(w, w, 3, True), conv(w, 2 * m, 1, False)) for _ in range(spec.slices)
+        )
+        self.second = nn.ModuleList(
+            nn.Sequential(conv(w + m, w, 3, True), conv(w, 2 * m, 1, False)) for _ in range(spec.slices)
+        )
 
     def hyper(self, z: Tensor, quality: Tensor, size: tuple[int, int]) -> Tensor:
         """Features from the hyper-latents.
@@ -127,7 +142,10 @@ class EntropyNet(nn.Module):
         return features, self.first[i](features)
 
     def parameters_second(self, i: int, features: Tensor, context: Tensor) -> Tensor:
-        """Parameters of slice ``i``'s second pass; ``context`` (N, slice, h, w) holds the first pass's latents, 0 elsewhere."""
+        """Parameters of slice ``i``'s second pass.
+
+        ``context`` (N, slice, h, w) holds the first pass's latents, 0 elsewhere.
+        """
         out: Tensor = self.second[i](torch.cat([features, context], dim=1))
         return out
 

@@ -1,12 +1,13 @@
 """A layer's entropy coding: integer networks between symbols and CDF indexes, rANS streams per tile.
 
-Everything from decoded symbols to CDF indexes and to ``y_hat`` in fixed point is int64 or exact float64 arithmetic, so a stream decodes to the
-same symbols on every machine.
+Everything from decoded symbols to CDF indexes and to ``y_hat`` in fixed point is int64 or exact float64 arithmetic, so
+a stream decodes to the same symbols on every machine.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,11 @@ from vcm.codecs.scalable.entropy_net import (
 from vcm.codecs.scalable.latent_model import KNOTS, HyperAnalysis
 from vcm.entropy import MAX_SYMBOL, NUM_SCALES, SCALE_MIN_LOG2, SCALE_STEPS_PER_OCTAVE, SKIP_INDEX, Decoder, Encoder
 from vcm.errors import OptionError, WeightsError
-from vcm.nn.integer import power_of_two, round_shift
+from vcm.nn.integer import IntConv2d, power_of_two, round_shift
 
-__all__ = ["FIXED_BITS", "MAX_QUALITY", "CodedTile", "LatentCoder"]
+__all__ = ["FIXED_BITS", "MAX_QUALITY", "CodedTile", "LatentCoder", "SymbolCoder"]
+
+_G = TypeVar("_G", bound=np.generic)
 
 FIXED_BITS = 10
 """Fixed-point fraction of ``y_hat``: integers count 1/1024."""
@@ -50,6 +53,24 @@ class CodedTile:
 
     stream: bytes
     y_fixed: Tensor
+
+
+class SymbolCoder(Protocol):
+    """What :meth:`LatentCoder.walk` calls for each group of symbols, in the order in which they are coded."""
+
+    def __call__(self, target: Tensor | None, mean: Tensor, index: Tensor, gain: Tensor, /) -> Tensor:
+        """Code one group.
+
+        Args:
+            target: float (n,) latents, or ``None`` where :meth:`LatentCoder.walk` got none.
+            mean: int64 (n,) predicted means in 1/1024.
+            index: int64 (n,) rows of the scale table.
+            gain: int64 (n,) gains in 1/32 octaves.
+
+        Returns:
+            int64 (n,) symbols; 0 where ``index < SKIP_INDEX``.
+        """
+        ...
 
 
 class _Writer:
@@ -86,7 +107,7 @@ class _Reader:
         return b""
 
 
-def _numpy(tensor: Tensor, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+def _numpy(tensor: Tensor, dtype: type[_G]) -> npt.NDArray[_G]:
     return np.ascontiguousarray(tensor.cpu().numpy(), dtype=dtype)
 
 
@@ -122,11 +143,9 @@ class LatentCoder(nn.Module):
             ("gain_y", self.gain_y, _GAIN_LIMIT * 256), ("gain_z", self.gain_z, _GAIN_LIMIT * 256),
             ("prior_mean", self.prior_mean, 1 << 16), ("prior_scale", self.prior_scale, 32 * 14),
         ):  # fmt: skip
-            found = int(tensor.abs().max())
+            found = int(tensor.long().abs().max())  # in int32 the magnitude of -2**31 is -2**31
             if found > limit:
                 raise WeightsError(f"{name} is out of range", expected=f"magnitude at most {limit}", found=found)
-        from vcm.nn.integer import IntConv2d
-
         for module in self.net.modules():
             if isinstance(module, IntConv2d):
                 module.check()
@@ -151,7 +170,7 @@ class LatentCoder(nn.Module):
             base: base features of the tile's positions, from :meth:`base_features`; for a conditional layer.
         """
         writer = _Writer()
-        fixed = self._walk(writer, y, (y.shape[2], y.shape[3]), quality, base)
+        fixed = self.walk(writer, y, (y.shape[2], y.shape[3]), quality, base)
         return CodedTile(writer.finish(), fixed)
 
     @torch.inference_mode()
@@ -162,7 +181,7 @@ class LatentCoder(nn.Module):
             EntropyError: the stream does not end where its symbols do.
         """
         reader = _Reader(stream)
-        fixed = self._walk(reader, None, size, quality, base)
+        fixed = self.walk(reader, None, size, quality, base)
         reader.finish()
         return fixed
 
@@ -171,10 +190,24 @@ class LatentCoder(nn.Module):
         """Integer features of the whole base layer on its own grid; ``base_fixed`` int64 (1, C_b, h, w) in 1/1024."""
         return self.net.base_features(_context(base_fixed))
 
-    def _walk(
-        self, code: _Writer | _Reader, y: Tensor | None, size: tuple[int, int], quality: int, base: Tensor | None
+    @torch.inference_mode()
+    def walk(
+        self, code: SymbolCoder, y: Tensor | None, size: tuple[int, int], quality: int, base: Tensor | None = None
     ) -> Tensor:
-        """The order in which symbols are coded; the same for both directions, so that they cannot differ."""
+        """Visit every symbol of a tile; the same order for both directions, so that they cannot differ.
+
+        Args:
+            code: gives the symbols: writes, reads or records them.
+            y: float (1, C, h, w) latents that ``code`` shall see, or ``None``.
+            size: (h, w) of the tile.
+            quality, base: as for :meth:`encode_tile`.
+
+        Returns:
+            int64 (1, C, h, w) in 1/1024.
+
+        Raises:
+            OptionError: ``quality`` is out of range.
+        """
         if not 0 <= quality <= MAX_QUALITY:
             raise OptionError("quality index is out of range", expected=f"0 to {MAX_QUALITY}", found=quality)
         spec, net = self.spec, self.net
@@ -188,7 +221,9 @@ class LatentCoder(nn.Module):
         symbols = code(_flat(z), mean_z.reshape(-1), index_z.reshape(-1), gain_z.reshape(-1)).view(spec.hyper, hz, wz)
         z_fixed = _dequantise(symbols, mean_z, gain_z)[None]
 
-        plane = torch.full((1, 1, 1, 1), (quality * 255 + MAX_QUALITY // 2) // MAX_QUALITY - 128, dtype=torch.float64, device=device)
+        plane = torch.full(
+            (1, 1, 1, 1), (quality * 255 + MAX_QUALITY // 2) // MAX_QUALITY - 128, dtype=torch.float64, device=device
+        )
         psi = net.hyper(_context(z_fixed), plane, size)
         if base is not None:
             psi = torch.cat([psi, base], dim=1)
@@ -208,7 +243,7 @@ class LatentCoder(nn.Module):
 
     @staticmethod
     def _pass(
-        code: _Writer | _Reader, target: Tensor | None, out: Tensor, parameters: Tensor, gain: Tensor, mask: Tensor
+        code: SymbolCoder, target: Tensor | None, out: Tensor, parameters: Tensor, gain: Tensor, mask: Tensor
     ) -> None:
         """Code the positions of ``mask`` and write their fixed-point values into ``out`` (C, h, w)."""
         mean, scale = parameters.long().chunk(2, dim=0)

@@ -1,7 +1,8 @@
-"""A layer's entropy model while it learns: quantisation with noise or straight-through rounding, and the rate as a differentiable number.
+"""A layer's entropy model while it learns: quantisation with noise or straight-through rounding, and the rate as a
+differentiable number.
 
-The networks are the integer ones (fake-quantised), so the model that ships is the model that trained. Mixed quantisation follows Tsubota &
-Aizawa 2021: noise for the rate, straight-through rounding for what reads the latents.
+The networks are the integer ones (fake-quantised), so the model that ships is the model that trained. Mixed
+quantisation follows Tsubota & Aizawa 2021: noise for the rate, straight-through rounding for what reads the latents.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ class HyperAnalysis(nn.Module):
 
 
 def gaussian_bits(v: Tensor, sigma: Tensor) -> Tensor:
-    """``-log2`` of the mass that N(0, sigma) gives to [v - 1/2, v + 1/2], elementwise; both tails are computed on the small side."""
+    """``-log2`` of the mass that N(0, sigma) gives to [v - 1/2, v + 1/2], elementwise.
+
+    Both tails are computed on the small side.
+    """
     v = v.abs()
     upper, lower = torch.special.ndtr((0.5 - v) / sigma), torch.special.ndtr((-0.5 - v) / sigma)
     return -torch.log2((upper - lower).clamp(min=1e-9))
@@ -94,7 +98,9 @@ class LatentModel(nn.Module):
         t = (at - low)[:, None]
         return torch.exp2(knots[low] * (1 - t) + knots[low + 1] * t)[:, :, None, None]
 
-    def forward(self, y: Tensor, quality: Tensor, y_base: Tensor | None = None, index: tuple[Tensor, Tensor] | None = None) -> LatentOutput:
+    def forward(
+        self, y: Tensor, quality: Tensor, y_base: Tensor | None = None, index: tuple[Tensor, Tensor] | None = None
+    ) -> LatentOutput:
         """Quantise and price ``y``.
 
         Args:
@@ -108,7 +114,9 @@ class LatentModel(nn.Module):
         z = self.h_a(y)
         mean_z = self.prior_mean[:, None, None]
         v = (z - mean_z) * gain_z
-        bits_z = gaussian_bits(v + torch.rand_like(v) - 0.5, (torch.exp2(self.prior_log2)[:, None, None] * gain_z).clamp(min=MIN_SIGMA))
+        bits_z = gaussian_bits(
+            v + torch.rand_like(v) - 0.5, (torch.exp2(self.prior_log2)[:, None, None] * gain_z).clamp(min=MIN_SIGMA)
+        )
         z_hat = round_ste(v) / gain_z + mean_z
         plane = (quality * 255).round()[:, None, None, None] - 128
         size = (y.shape[2], y.shape[3])
@@ -145,7 +153,7 @@ class LatentModel(nn.Module):
 
     @torch.no_grad()
     def frozen(self) -> dict[str, Tensor]:
-        """Tensors of the :class:`~vcm.codecs.scalable.latent_coder.LatentCoder` with these weights (``h_a`` stays float)."""
+        """Tensors of the ``LatentCoder`` with these weights (``h_a`` stays float)."""
         from vcm.codecs.scalable.entropy_net import int_conv
         from vcm.nn.integer import QuantConv2d
 
@@ -161,5 +169,3 @@ class LatentModel(nn.Module):
         out["prior_mean"] = (self.prior_mean * MEAN_UNIT).round().to(torch.int32)
         out["prior_scale"] = ((self.prior_log2 + SCALE_ORIGIN) * SCALE_UNIT).round().clamp(0, 32 * 14).to(torch.int32)
         return out
-
-

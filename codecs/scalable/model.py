@@ -1,4 +1,4 @@
-"""The scalable model at work: pictures to layers and back. Weights, heads and files are put together in :mod:`vcm.api`."""
+"""The scalable model at work: pictures to layers and back. :mod:`vcm.api` puts weights, heads and files together."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ from vcm.codecs.scalable.picture import (
 )
 from vcm.codecs.scalable.windows import analyse, windows
 from vcm.entropy import TABLE_DIGEST
-from vcm.errors import FingerprintError, LayerError
+from vcm.errors import FingerprintError, LimitError, OptionError
 from vcm.nn.blocks import fuse_batchnorm
 
-__all__ = ["CODEC_ID", "BaseLatents", "ScalableModel"]
+__all__ = ["CODEC_ID", "MAX_BASE_PIXELS", "BaseLatents", "ScalableModel"]
 
 CODEC_ID = 1
 """Codec id of the scalable family in the file header."""
+MAX_BASE_PIXELS = 1 << 23
+"""Largest picture that a base is coded from: heads see it in one piece, and a file of 200 bytes can claim any size."""
 TILE_LOG2 = 10
+MAX_TILE_LOG2 = 12
+"""Largest tile that is decoded: the networks see a tile in one piece."""
+_BAND_PIXELS = 1 << 21
 _WINDOW = 96
 _BASE_HALO = 32
 _PICTURE_HALO = 8
@@ -87,19 +92,28 @@ class ScalableModel(nn.Module):
         return digest.digest()
 
     def base_fingerprint(self) -> bytes:
-        """8 bytes over the base's integer tensors, the CDF tables and the meaning of its latents; not heads, not encoders."""
+        """8 bytes over the base's integer tensors, the CDF tables and its latents' meaning; not heads, not encoders."""
         return self._fingerprint(self.base, self.base_id)
 
     def picture_fingerprint(self) -> bytes:
-        """8 bytes over the enhancement's integer tensors and the base's fingerprint, on whose latents it is conditioned."""
+        """8 bytes over the enhancement's integer tensors and the fingerprint of the base, which conditions it."""
         return self._fingerprint(self.picture, f"{self.picture_id}\0{self.base_fingerprint().hex()}")
 
     # -- base ---------------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def analyse_base(self, x: Tensor, scale: int) -> Tensor:
-        """Base latents (1, C, h, w), float, of ``x`` (1, 3, H, W) in 0 … 255, coded at ``scale`` eighths of its size."""
+        """Base latents (1, C, h, w), float, of ``x`` (1, 3, H, W) in 0 … 255, at ``scale`` eighths of its size.
+
+        Raises:
+            OptionError: the base picture would have over :data:`MAX_BASE_PIXELS`.
+        """
         width, height = coded_size(x.shape[3], x.shape[2], scale)
+        if width * height > MAX_BASE_PIXELS:
+            raise OptionError(
+                "the base picture is too large, choose a smaller base_scale",
+                expected=f"at most {MAX_BASE_PIXELS} pixels", found=f"{width}x{height}",
+            )  # fmt: skip
         small = x
         if scale != 8:
             small = F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)
@@ -108,7 +122,9 @@ class ScalableModel(nn.Module):
         return y[:, :, : -(-height // 16), : -(-width // 16)]
 
     @torch.inference_mode()
-    def encode_base(self, y: Tensor, header_size: tuple[int, int], scale: int, quality: int) -> tuple[Layer, BaseLatents]:
+    def encode_base(
+        self, y: Tensor, header_size: tuple[int, int], scale: int, quality: int
+    ) -> tuple[Layer, BaseLatents]:
         """Code base latents.
 
         Args:
@@ -137,11 +153,17 @@ class ScalableModel(nn.Module):
         Raises:
             FingerprintError: the layer was written by other weights.
             EntropyError: a stream is inconsistent.
+            LimitError: the base picture or a tile is too large.
         """
         self._check("base", layer.fingerprint, self.base_fingerprint())
         size = coded_size(header.width, header.height, header.base_scale)
+        if size[0] * size[1] > MAX_BASE_PIXELS:
+            expected = f"at most {MAX_BASE_PIXELS} pixels"
+            raise LimitError("the base picture is too large", expected=expected, found=f"{size[0]}x{size[1]}")
         device = self.base.gain_y.device
-        fixed = torch.zeros(1, self.architecture.base.channels, -(-size[1] // 16), -(-size[0] // 16), dtype=torch.int64, device=device)
+        fixed = torch.zeros(
+            1, self.architecture.base.channels, -(-size[1] // 16), -(-size[0] // 16), dtype=torch.int64, device=device
+        )
         for stream, (rows, columns) in zip(layer.tiles, _tile_slices(*size, layer.tile_log2), strict=True):
             shape = rows.stop - rows.start, columns.stop - columns.start
             fixed[:, :, rows, columns] = self.base.decode_tile(stream, shape, layer.quality)
@@ -173,7 +195,9 @@ class ScalableModel(nn.Module):
         """
         features = self.picture.base_features(base.fixed)
         streams = [
-            self.picture.encode_tile(y[:, :, rows, columns], quality, self._base_features(base, rows, columns, features)).stream
+            self.picture.encode_tile(
+                y[:, :, rows, columns], quality, self._base_features(base, rows, columns, features)
+            ).stream
             for rows, columns in _tile_slices(*base.source_size)
         ]
         return Layer(ChunkKind.ENHANCEMENT, quality, self.picture_fingerprint(), TILE_LOG2, tuple(streams))
@@ -185,6 +209,7 @@ class ScalableModel(nn.Module):
         Raises:
             FingerprintError: the layer was written by other weights.
             EntropyError: a stream is inconsistent.
+            LimitError: a tile is too large.
         """
         self._check("enhancement", layer.fingerprint, self.picture_fingerprint())
         width, height = base.source_size
@@ -195,7 +220,9 @@ class ScalableModel(nn.Module):
         y_hat = torch.zeros(1, self.architecture.picture.channels, rows_all, columns_all, dtype=dtype, device=device)
         for stream, (rows, columns) in zip(layer.tiles, _tile_slices(width, height, layer.tile_log2), strict=True):
             shape = rows.stop - rows.start, columns.stop - columns.start
-            fixed = self.picture.decode_tile(stream, shape, layer.quality, self._base_features(base, rows, columns, features))
+            fixed = self.picture.decode_tile(
+                stream, shape, layer.quality, self._base_features(base, rows, columns, features)
+            )
             y_hat[:, :, rows, columns] = (fixed.double() / (1 << FIXED_BITS)).to(dtype)
         return self._synthesise(y_hat, base, layer.quality)
 
@@ -224,21 +251,34 @@ class ScalableModel(nn.Module):
         small = self.preview(base.y_hat(self.preview.out.weight.dtype))
         # The last position may reach over the coded picture's edge; what is shown is the part inside.
         small = small[:, :, : max(1, -(-bh // 4)), : max(1, -(-bw // 4))].clamp(0, 255)
-        x = F.interpolate(small, (height, width), mode="bilinear", align_corners=False)[0]
-        return x.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+        out = torch.empty(height, width, 3, dtype=torch.uint8, device=small.device)
+        columns = base_positions(width, 0, width, small.shape[3]).to(small.device)
+        # By bands of rows: in floating point the whole picture would take a dozen times what it takes as bytes.
+        band = max(1, _BAND_PIXELS // width)
+        for top in range(0, height, band):
+            bottom = min(top + band, height)
+            rows = base_positions(bottom - top, top, height, small.shape[2]).to(small.device)
+            x = sample_base(small, (rows, columns))[0]
+            out[top:bottom] = x.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+        return out
 
     @staticmethod
     def _check(layer: str, found: bytes, expected: bytes) -> None:
         if found != expected:
-            raise FingerprintError(f"the {layer} layer was written by other weights", expected=expected.hex(), found=found.hex())
+            raise FingerprintError(
+                f"the {layer} layer was written by other weights", expected=expected.hex(), found=found.hex()
+            )
 
 
 def _tile_slices(width: int, height: int, tile_log2: int = TILE_LOG2) -> list[tuple[slice, slice]]:
     """(rows, columns) of latent positions of each tile, in file order.
 
     Raises:
-        LayerError: the tiles are not aligned to latent positions.
+        LimitError: the tiles are too large.
     """
-    if tile_log2 < 4:
-        raise LayerError("tiles are smaller than a latent position", expected="at least 16 px", found=1 << tile_log2)
-    return [(slice(y0 // 16, -(-y1 // 16)), slice(x0 // 16, -(-x1 // 16))) for x0, y0, x1, y1 in tiles(width, height, tile_log2)]
+    if tile_log2 > MAX_TILE_LOG2:
+        raise LimitError("tiles are too large", expected=f"at most {1 << MAX_TILE_LOG2} px", found=1 << tile_log2)
+    return [
+        (slice(y0 // 16, -(-y1 // 16)), slice(x0 // 16, -(-x1 // 16)))
+        for x0, y0, x1, y1 in tiles(width, height, tile_log2)
+    ]

@@ -8,7 +8,16 @@ from torch import Tensor, nn
 
 from vcm.nn.blocks import FiLM, ResidualBlock
 
-__all__ = ["HALO", "GridMap", "PictureAnalysis", "PictureSynthesis", "Preview", "base_positions", "nearest_rows", "sample_base"]
+__all__ = [
+    "HALO",
+    "GridMap",
+    "PictureAnalysis",
+    "PictureSynthesis",
+    "Preview",
+    "base_positions",
+    "nearest_rows",
+    "sample_base",
+]
 
 HALO = 128
 """Source pixels around a window that analysis and synthesis may look at: more than either's receptive field."""
@@ -24,14 +33,18 @@ def nearest_rows(count: int, offset: int, source: int, coded: int, grid: int) ->
         grid: positions of the base grid along the axis.
 
     Returns:
-        int64 (count,): ``min(((2 i + 1) · coded) // (2 · source), grid - 1)``, the centre of position i mapped to the base.
+        int64 (count,): ``min(((2 i + 1) · coded) // (2 · source), grid - 1)``, the centre of position i mapped to the
+        base.
     """
     i = torch.arange(offset, offset + count, dtype=torch.int64)
     return (((2 * i + 1) * coded) // (2 * source)).clamp(max=grid - 1)
 
 
 def base_positions(count: int, offset: int, source: int, coded: int) -> Tensor:
-    """Position of each enhancement centre on the base grid, in base-grid units with 0 at the first centre; float32 (count,)."""
+    """Where the centres from ``offset`` on of a grid of ``source`` lie on one of ``coded``; its first centre is 0.
+
+    Both extents are of the same picture, in any one unit. Returns float32 (count,).
+    """
     i = torch.arange(offset, offset + count, dtype=torch.float64)
     return ((i + 0.5) * coded / source - 0.5).float()
 
@@ -86,10 +99,12 @@ class PictureSynthesis(nn.Module):
 
     ::
 
-        [y_hat, base] ─ mix@s16 ─ FiLM(quality) ─ res ─ shuffle ─ @s8 ─ res ─ shuffle ─ @s4 ─ res ─ shuffle ─ @s2 ─ shuffle ─ x_hat
+        [y_hat, base] ─ mix@s16 ─ FiLM(quality) ─ res ─ up@s8 ─ res ─ up@s4 ─ up@s2 ─ mix ─ shuffle ─ x_hat
     """
 
-    def __init__(self, channels: int = 160, base: int = 48, widths: tuple[int, int, int, int] = (160, 128, 48, 24)) -> None:
+    def __init__(
+        self, channels: int = 160, base: int = 48, widths: tuple[int, int, int, int] = (160, 128, 48, 24)
+    ) -> None:
         super().__init__()
         w16, w8, w4, w2 = widths
         self.mix = nn.Conv2d(channels + base, w16, 3, padding=1)
@@ -104,7 +119,10 @@ class PictureSynthesis(nn.Module):
         self.out = nn.Conv2d(w2, 12, 3, padding=1)
 
     def forward(self, y: Tensor, base: Tensor, quality: Tensor) -> Tensor:
-        """``y`` (N, C, h, w), ``base`` (N, B, h, w) sampled at the same positions, ``quality`` (N,); returns (N, 3, 16h, 16w), 0 … 255 unclipped."""
+        """``y`` (N, C, h, w) and ``base`` (N, B, h, w) at the same positions, ``quality`` (N,) in 0 … 1, to pictures.
+
+        Returns (N, 3, 16h, 16w), 0 … 255 unclipped.
+        """
         h = F.leaky_relu(self.film(self.mix(torch.cat([y, base], dim=1)), quality), 0.1)
         h = self.res8(F.leaky_relu(F.pixel_shuffle(self.up8(self.res16(h)), 2), 0.1))
         h = self.res4(F.leaky_relu(F.pixel_shuffle(self.up4(h), 2), 0.1))

@@ -13,7 +13,7 @@ __all__ = ["Window", "analyse", "windows"]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Output positions ``[r0, r1) × [c0, c1)`` and the positions ``[R0, R1) × [C0, C1)`` that are computed to get them."""
+    """Output positions ``[r0, r1) × [c0, c1)`` and those that are computed to get them, ``[R0, R1) × [C0, C1)``."""
 
     r0: int
     r1: int
@@ -50,7 +50,8 @@ def analyse(transform: Callable[[Tensor], Tensor], x: Tensor, *, window: int, ha
     """``transform(x)`` evaluated by window.
 
     Args:
-        transform: picture (1, 3, H, W) to latents (1, C, H/stride, W/stride); its receptive field reaches at most ``halo`` positions.
+        transform: picture (1, 3, H, W) to latents (1, C, H/stride, W/stride); its receptive field reaches at most
+            ``halo`` positions.
         x: (1, 3, H, W).
         window, halo: in latent positions.
         stride: pixels per latent position.

@@ -24,7 +24,7 @@ class ConvNormAct(nn.Module):
 
 
 def fuse_batchnorm(module: nn.Module) -> nn.Module:
-    """Fold every BatchNorm of the :class:`ConvNormAct` blocks below ``module`` into its convolution, in place; returns it."""
+    """Fold the BatchNorm of every :class:`ConvNormAct` below ``module`` into its convolution, in place; returns it."""
     for block in module.modules():
         if isinstance(block, ConvNormAct) and isinstance(block.norm, nn.BatchNorm2d):
             norm = block.norm
@@ -65,4 +65,5 @@ class FiLM(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """``x`` (N, C, H, W); ``t`` (N,) in 0 … 1."""
         gamma, beta = self.fc2(F.relu(self.fc1(t[:, None] * 2 - 1))).chunk(2, dim=1)
-        return x * (1 + gamma[:, :, None, None]) + beta[:, :, None, None]
+        out: Tensor = x * (1 + gamma[:, :, None, None]) + beta[:, :, None, None]
+        return out

@@ -1,18 +1,20 @@
 """Integer networks: convolutions between entropy-decoded symbols and CDF indexes, exact on every machine.
 
-Activations are integers of magnitude at most 255, weights at most 63, biases such that every accumulator stays below 2**24, so sums are
-exact in int32, float32 and float64 in any order. The reference evaluates them in float64 and rounds, which is immune to Winograd,
-TF32, oneDNN and autocast. Requantisation is ``floor((acc * M + 2**23) / 2**24)``, also exact in float64 (products below 2**53).
+Activations are integers of magnitude at most 255, weights at most 63, biases such that every accumulator stays below
+2**24, so sums are exact in int32, float32 and float64 in any order. The reference evaluates them in float64 and
+rounds, which is immune to Winograd, TF32, oneDNN and autocast. Requantisation is ``floor((acc * M + 2**23) / 2**24)``,
+also exact in float64 (products below 2**53).
 
-:class:`QuantConv2d` is the layer that learns (straight-through estimator; Bengio et al. 2013); :meth:`QuantConv2d.freeze` gives the
-:class:`IntConv2d` that ships. Both read and write the same integer units, so one network topology serves both.
+:class:`QuantConv2d` is the layer that learns (straight-through estimator; Bengio et al. 2013);
+:meth:`QuantConv2d.freeze` gives the :class:`IntConv2d` that ships. Both read and write the same integer units, so one
+network topology serves both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from math import isqrt
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 
 from vcm.errors import WeightsError
 
-__all__ = ["ACTIVATION_UNIT", "IntConv2d", "QuantConv2d", "power_of_two", "round_ste", "round_shift"]
+__all__ = ["ACTIVATION_UNIT", "IntConv2d", "QuantConv2d", "power_of_two", "round_shift", "round_ste"]
 
 ACTIVATION_UNIT = 32
 """One real unit is this many integer units in activations."""
@@ -53,7 +55,7 @@ def power_of_two(steps: int, bits: int) -> int:
     exponent = (bits + guard) * 32 - steps
     if exponent < 0:
         return 0
-    # isqrt floors, so each step needs spare bits: work on 2**(exponent + 32·spare) and take the spare bits off at the end.
+    # isqrt floors, so each step needs spare bits: work on 2**(exponent + 32·spare), take the spare bits off at the end.
     spare = 64
     value = 1 << (exponent + 32 * spare)
     for _ in range(5):
@@ -65,7 +67,8 @@ def power_of_two(steps: int, bits: int) -> int:
 class QuantConv2d(nn.Module):
     """A convolution that trains for integer arithmetic.
 
-    Input and output are integers held in float tensors. The output is either *hidden* (ReLU, 0 … 255) or *parameters* in given units.
+    Input and output are integers held in float tensors. The output is either *hidden* (ReLU, 0 … 255) or *parameters*
+    in given units.
 
     Args:
         c_in, c_out, kernel: as in ``nn.Conv2d``; zero padding keeps the size.
@@ -76,7 +79,9 @@ class QuantConv2d(nn.Module):
         WeightsError: the fan-in is over 1,040.
     """
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, units: Tensor | None = None, limit: int = (1 << 16) - 1) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, units: Tensor | None = None, limit: int = (1 << 16) - 1
+    ) -> None:
         super().__init__()
         fan_in = c_in * kernel * kernel
         if fan_in > 1040:
@@ -112,8 +117,9 @@ class QuantConv2d(nn.Module):
 
 
 class IntConv2d(nn.Module):
-    """The integer convolution that ships. Tensors: int8 ``weight``, int32 ``bias`` and ``multiplier`` per output channel.
+    """The integer convolution that ships.
 
+    Tensors: int8 ``weight``, int32 ``bias`` and ``multiplier`` per output channel.
     ``out = clamp(floor((acc · multiplier + 2**23) / 2**24))`` with ``acc = conv(x, weight) + bias``.
     """
 
@@ -130,10 +136,11 @@ class IntConv2d(nn.Module):
         self.padding = kernel // 2
         self._wide: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):  # type: ignore[no-untyped-def]
-        result = super().load_state_dict(state_dict, strict, assign)
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # Not `load_state_dict`: torch calls this one for every layer of a network whose tensors are loaded.
+        self._wide = None
+        super()._load_from_state_dict(*args, **kwargs)
         self.check()
-        return result
 
     def check(self) -> None:
         """Verify the bounds on which exactness rests.
@@ -141,10 +148,11 @@ class IntConv2d(nn.Module):
         Raises:
             WeightsError: a weight, accumulator or multiplier may leave its range.
         """
-        largest = int(self.weight.abs().max())
+        weight, bias = self.weight.long().abs(), self.bias.long().abs()  # in int8 the magnitude of -128 is -128
+        largest = int(weight.max())
         if largest > MAX_WEIGHT:
             raise WeightsError("an integer weight is out of range", expected=f"at most {MAX_WEIGHT}", found=largest)
-        bound = int((self.weight.abs().long().sum((1, 2, 3)) * MAX_ACTIVATION + self.bias.abs().long()).max())
+        bound = int((weight.sum((1, 2, 3)) * MAX_ACTIVATION + bias).max())
         if bound >= MAX_ACCUMULATOR:
             raise WeightsError("an accumulator may overflow", expected=f"below {MAX_ACCUMULATOR}", found=bound)
         low, high = int(self.multiplier.min()), int(self.multiplier.max())
@@ -152,7 +160,7 @@ class IntConv2d(nn.Module):
             raise WeightsError("a multiplier is out of range", expected=f"0 to {MAX_MULTIPLIER}", found=(low, high))
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        # `.half()` and friends must not touch integers, which torch leaves alone; a move of device must drop the cached copies.
+        # `.half()` and friends leave integers alone; a move of device must drop the cached copies.
         self._wide = None
         return super()._apply(fn, recurse)
 

@@ -1,7 +1,9 @@
-"""The base layer's analysis trunk: EfficientNet-Lite0 (Tan & Le 2019, the Lite variant without squeeze-excitation), blocks 0–14.
+"""The base layer's analysis trunk: EfficientNet-Lite0 (Tan & Le 2019, the Lite variant without squeeze-excitation),
+blocks 0–14.
 
-BatchNorm is folded into the convolutions, so that the trunk is convolutions and ReLU6 only and costs what it says. The shapes and the
-padding are TensorFlow's ("same": on even sizes a stride-2 convolution pads after, not before), so that ImageNet weights fit.
+BatchNorm is folded into the convolutions, so that the trunk is convolutions and ReLU6 only and costs what it says. The
+shapes and the padding are TensorFlow's ("same": on even sizes a stride-2 convolution pads after, not before), so that
+ImageNet weights fit.
 """
 
 from __future__ import annotations
@@ -35,9 +37,10 @@ LITE0_BLOCKS: tuple[BlockSpec, ...] = (
     BlockSpec(5, 2, 6, 24, 40), BlockSpec(5, 1, 6, 40, 40),
     BlockSpec(3, 2, 6, 40, 80), BlockSpec(3, 1, 6, 80, 80), BlockSpec(3, 1, 6, 80, 80),
     BlockSpec(5, 1, 6, 80, 112), BlockSpec(5, 1, 6, 112, 112), BlockSpec(5, 1, 6, 112, 112),
-    BlockSpec(5, 2, 6, 112, 192), BlockSpec(5, 1, 6, 192, 192), BlockSpec(5, 1, 6, 192, 192), BlockSpec(5, 1, 6, 192, 192),
+    BlockSpec(5, 2, 6, 112, 192), BlockSpec(5, 1, 6, 192, 192), BlockSpec(5, 1, 6, 192, 192),
+    BlockSpec(5, 1, 6, 192, 192),
 )  # fmt: skip
-"""EfficientNet-Lite0 up to stride 32. Block 10 ends stride 16 (112 channels), block 14 ends stride 32 (192 channels)."""
+"""EfficientNet-Lite0 up to stride 32. Block 10 ends stride 16 (112 channels), block 14 stride 32 (192 channels)."""
 
 
 class SameConv(nn.Conv2d):
@@ -68,8 +71,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = x if self.expand is None else F.relu6(self.expand(x))
-        h = self.project(F.relu6(self.depthwise(h)))
-        return x + h if self.shortcut else h
+        out: Tensor = self.project(F.relu6(self.depthwise(h)))
+        return x + out if self.shortcut else out
 
 
 class Trunk(nn.Module):
@@ -89,7 +92,10 @@ class Trunk(nn.Module):
         self.channels = (blocks[self.tap].c_out, blocks[-1].c_out)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``x`` float (N, 3, H, W) in 0 … 255, H and W multiples of 32. Returns (N, c16, H/16, W/16) and (N, c32, H/32, W/32)."""
+        """Features of ``x``, float (N, 3, H, W) in 0 … 255, H and W multiples of 32.
+
+        Returns (N, c16, H/16, W/16) and (N, c32, H/32, W/32).
+        """
         h = F.relu6(self.stem((x - 127.0) / 128.0))
         tapped = h
         for i, block in enumerate(self.blocks):
@@ -125,6 +131,8 @@ def fold_lite0(state: Mapping[str, Tensor], eps: float = 1e-3) -> dict[str, Tens
     for i, block in enumerate(LITE0_BLOCKS):
         names = ["expand", "depthwise", "project"] if block.expand != 1 else ["depthwise", "project"]
         for j, name in enumerate(names):
-            weight, bias = fold(f"_blocks.{i}._{name}_conv", f"_blocks.{i}._bn{j}" if block.expand != 1 else f"_blocks.{i}._bn{j + 1}")
+            weight, bias = fold(
+                f"_blocks.{i}._{name}_conv", f"_blocks.{i}._bn{j}" if block.expand != 1 else f"_blocks.{i}._bn{j + 1}"
+            )
             out[f"blocks.{i}.{name}.weight"], out[f"blocks.{i}.{name}.bias"] = weight, bias
     return out
