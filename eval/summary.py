@@ -1,0 +1,381 @@
+"""From records to results: curves with intervals, BD-rates, costs. Every number is one numbered :class:`Row`."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from vcm.eval.accuracy import DetectionAccuracy, evaluate_detections
+from vcm.eval.bd import Curve, RDPoint
+from vcm.eval.bootstrap import (
+    ResampledCurve,
+    Resamples,
+    draw_resamples,
+    percentile_interval,
+    resample_accuracy,
+    resample_bpp,
+    resample_mean,
+)
+from vcm.eval.deltas import Deltas, compare_curves
+from vcm.eval.metrics import metric
+from vcm.eval.records import Record
+from vcm.eval.runner import CodecRun, Run
+from vcm.eval.worker import HEAD
+
+__all__ = ["BEST", "UNITS", "Row", "Summary", "summarise"]
+
+BEST = "best"
+"""Machine name of the better one at each point, where several looked at the same pictures."""
+
+UNITS: Mapping[str, str] = {
+    "bpp": "bit/px", "ap": "%", "ap50": "%", "person_ap50": "%", "ap50_frequent": "%", "ap75": "%", "person_ap": "%",
+    "encode": "s", "decode": "s", "machine": "s", "peak": "MiB", "encode_kmac": "kMAC/px", "decode_kmac": "kMAC/px",
+    "parameters": "", "bytes": "byte", "bd_rate": "%", "bd_rate_akima": "%", "bd_rate_mean": "%",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One number. ``results.csv`` has one line for each, and the report names it by ``row``.
+
+    Attributes:
+        row: number, from 1.
+        section: ``point``, ``class``, ``layer``, ``cost``, ``bd``, ``reference`` or ``count``.
+        codec, point, machine: what it was measured on; empty where that does not apply. A ``bd`` row has the codec
+            under test, in ``point`` the quantity that the curves show, and in ``against`` the anchor.
+        quantity: what it is: a metric's name, ``bpp``, ``ap``, ``bd_rate``, …
+        value: ``None`` where it could not be computed; ``note`` then says why.
+        low, high: 95 % confidence interval over pictures, or ``None``.
+        unit: of all three.
+        pictures: that it was computed from.
+        against: anchor of a ``bd`` row; class name of a ``class`` row; layer of a ``layer`` row.
+        note: anything that a reader must know.
+    """
+
+    row: int
+    section: str
+    codec: str
+    point: str
+    machine: str
+    quantity: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    pictures: int = 0
+    against: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All results of a run.
+
+    Attributes:
+        rows: every number.
+        views: machines (and :data:`BEST`), or one empty name for a distortion protocol.
+        quantities: what curves show, by name.
+    """
+
+    rows: tuple[Row, ...]
+    views: tuple[str, ...]
+    quantities: tuple[str, ...]
+
+    def find(self, section: str, **fields: str) -> tuple[Row, ...]:
+        """Rows of a section whose fields have these values."""
+        return tuple(
+            row for row in self.rows if row.section == section and all(getattr(row, k) == v for k, v in fields.items())
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measured:
+    """A quantity at a point: its value, and that in each draw."""
+
+    value: float
+    samples: npt.NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Collects rows."""
+
+    pictures: int
+    rows: list[Row] = field(default_factory=list)
+
+    def add(
+        self, section: str, codec: str, point: str, machine: str, quantity: str, value: float | None, *,
+        low: float | None = None, high: float | None = None, unit: str | None = None, against: str = "",
+        note: str = "", pictures: int | None = None,
+    ) -> None:  # fmt: skip
+        unit = UNITS.get(quantity, "") if unit is None else unit
+        count = self.pictures if pictures is None else pictures
+        number = len(self.rows) + 1
+        self.rows.append(
+            Row(number, section, codec, point, machine, quantity, value, low, high, unit, count, against, note)
+        )
+
+    def add_measured(self, codec: str, point: str, machine: str, quantity: str, measured: _Measured, unit: str) -> None:
+        low = high = None
+        if not np.isnan(measured.samples).all():
+            interval = percentile_interval(measured.samples, measured.value)
+            low, high = interval.low, interval.high
+        self.add("point", codec, point, machine, quantity, measured.value, low=low, high=high, unit=unit)
+
+
+_Curves = dict[tuple[str, str, str], list[tuple[str, _Measured, _Measured]]]
+"""By codec, view and quantity: (point, rate, value) in the order of the points."""
+
+
+def summarise(run: Run, progress: Callable[[str], None] = lambda text: None) -> Summary:
+    """Compute every number of a run.
+
+    Args:
+        run: the records.
+        progress: told what is being computed; accuracies and intervals take a while.
+    """
+    pictures = sorted(run.dataset.pictures, key=lambda picture: picture.id)
+    names = [picture.name for picture in pictures]
+    draws = draw_resamples(len(names), run.protocol.bootstrap, seed=run.protocol.seed)
+    build = _Builder(len(names))
+    build.add("count", "", "", "", "pictures", float(len(names)), unit="")
+    build.add("count", "", "", "", "pictures_skipped", float(len({s.picture for s in run.skipped})), unit="")
+    curves: _Curves = {}
+    machines = tuple(machine.name for machine in run.machines)
+    for codec in run.codecs:
+        progress(codec.info.name)
+        for point in codec.points:
+            records = [codec.records[point.label][name] for name in names]
+            rate = _rate(records, draws)
+            build.add_measured(codec.info.name, point.label, "", "bpp", rate, UNITS["bpp"])
+            _count_off_target(build, codec.info.name, point.label, point.target_bpp, run, records)
+            _layers(build, codec.info.name, point.label, records)
+            found = [
+                *_distortion(run, records, draws),
+                *_accuracies(build, run, codec.info.name, point.label, records, draws),
+            ]
+            if len(machines) > 1:
+                found += _best(found)
+            for machine, quantity, measured, unit in found:
+                build.add_measured(codec.info.name, point.label, machine, quantity, measured, unit)
+                for view in _views_of(machine, machines):
+                    curves.setdefault((codec.info.name, view, quantity), []).append((point.label, rate, measured))
+        _costs(build, codec)
+    views = _all_views(run, machines)
+    quantities = run.protocol.accuracy if run.protocol.task == "detection" else run.metrics
+    progress("BD")
+    _references(build, run)
+    for view in views:
+        _deltas(build, run, curves, view, quantities)
+    return Summary(tuple(build.rows), views, tuple(quantities))
+
+
+def _all_views(run: Run, machines: tuple[str, ...]) -> tuple[str, ...]:
+    if run.protocol.task == "distortion":
+        return ("",)
+    return (*machines, BEST) if len(machines) > 1 else machines
+
+
+def _views_of(machine: str, machines: tuple[str, ...]) -> tuple[str, ...]:
+    """A head's curve stands beside those of every pixel machine."""
+    if machine != HEAD:
+        return (machine,)
+    return (*machines, BEST) if len(machines) > 1 else machines
+
+
+def _rate(records: Sequence[Record], draws: Resamples) -> _Measured:
+    sizes, pixels = [r.bytes for r in records], [r.width * r.height for r in records]
+    return _Measured(8 * sum(sizes) / sum(pixels), resample_bpp(sizes, pixels, draws))
+
+
+def _count_off_target(
+    build: _Builder, codec: str, point: str, target: float | None, run: Run, records: Sequence[Record]
+) -> None:
+    if target is None:
+        return
+    rates = [8 * r.bytes / (r.width * r.height) for r in records]
+    off = sum(abs(rate / target - 1) > run.protocol.rate_tolerance for rate in rates)
+    note = f"pictures more than {run.protocol.rate_tolerance:.0%} off the target rate"
+    build.add("count", codec, point, "", "off_target", float(off), unit="", note=note)
+
+
+def _layers(build: _Builder, codec: str, point: str, records: Sequence[Record]) -> None:
+    for layer in dict.fromkeys(name for record in records for name in record.layers):
+        mean = statistics.fmean(record.layers.get(layer, 0) for record in records)
+        build.add("layer", codec, point, "", "bytes", mean, unit="byte", against=layer, note="mean over pictures")
+
+
+_Found = list[tuple[str, str, _Measured, str]]
+"""Machine, quantity, measurement, unit."""
+
+
+def _distortion(run: Run, records: Sequence[Record], draws: Resamples) -> _Found:
+    found: _Found = []
+    for name in run.metrics:
+        values = np.array([record.metrics.get(name, np.nan) for record in records])
+        if np.isnan(values).any():
+            continue  # a head's codec has none, and a picture may be too small: a mean over others would not compare
+        measured = _Measured(float(values.mean()), resample_mean(values, draws))
+        found.append(("", name, measured, metric(name).unit))
+    return found
+
+
+def _accuracies(
+    build: _Builder, run: Run, codec: str, point: str, records: Sequence[Record], draws: Resamples
+) -> _Found:
+    truth = run.dataset.ground_truth
+    found: _Found = []
+    if run.protocol.task != "detection" or truth is None:
+        return found
+    ids = {picture.name: picture.id for picture in run.dataset.pictures}
+    for machine in dict.fromkeys(name for record in records for name in record.found):
+        results = {ids[r.picture]: r.found[machine].detections(r.width, r.height) for r in records}
+        accuracy = evaluate_detections(truth, results, frequent_boxes=run.protocol.frequent_boxes)
+        samples = resample_accuracy(accuracy, draws)
+        for quantity in run.protocol.accuracy:
+            value: float | None = getattr(accuracy, quantity)
+            if value is not None:
+                found.append((machine, quantity, _Measured(value, getattr(samples, quantity)), "%"))
+        _further_accuracy(build, codec, point, machine, accuracy)
+    return found
+
+
+def _further_accuracy(build: _Builder, codec: str, point: str, machine: str, accuracy: DetectionAccuracy) -> None:
+    """What is reported and is no curve: AP75, person AP, and each class."""
+    build.add("point", codec, point, machine, "ap75", accuracy.ap75)
+    build.add("point", codec, point, machine, "person_ap", accuracy.person_ap)
+    for row in accuracy.per_class:
+        if row.boxes:
+            note = f"{row.boxes} boxes" + (", frequent" if row.boxes >= accuracy.frequent_boxes else "")
+            build.add("class", codec, point, machine, "ap", row.ap, against=row.name, note=note)
+            build.add("class", codec, point, machine, "ap50", row.ap50, against=row.name, note=note)
+
+
+def _best(found: _Found) -> _Found:
+    best: dict[str, tuple[str, str, _Measured, str]] = {}
+    for machine, quantity, measured, unit in found:
+        known = best.get(quantity)
+        if machine not in ("", HEAD) and (known is None or measured.value > known[2].value):
+            best[quantity] = (BEST, quantity, measured, unit)
+    return list(best.values())
+
+
+def _costs(build: _Builder, codec: CodecRun) -> None:
+    records = [record for by_name in codec.records.values() for record in by_name.values()]
+    name = codec.info.name
+    note = "median over pictures and points"
+    build.add("cost", name, "", "", "encode", statistics.median(r.encode_s for r in records), note=note)
+    build.add("cost", name, "", "", "decode", statistics.median(r.decode_s for r in records), note=note)
+    for machine in dict.fromkeys(m for record in records for m in record.found):
+        seconds = statistics.median(record.found[machine].seconds for record in records)
+        build.add(
+            "cost",
+            name,
+            "",
+            machine,
+            "machine",
+            seconds,
+            note=note + (", base decoding included" if machine == HEAD else ""),
+        )
+    peaks = [record.peak_mib for record in records if record.peak_mib is not None]
+    peak_note = "largest over pictures and points; external programs are not seen"
+    build.add("cost", name, "", "", "peak", max(peaks) if peaks else None, note=peak_note)
+    if codec.info.complexity is not None:
+        cost = codec.info.complexity
+        build.add("cost", name, "", "", "encode_kmac", cost.encode_kmac_per_px)
+        build.add("cost", name, "", "", "decode_kmac", cost.decode_kmac_per_px)
+        if cost.parameters is not None:
+            build.add("cost", name, "", "", "parameters", float(cost.parameters))
+
+
+def _references(build: _Builder, run: Run) -> None:
+    for reference in run.protocol.references:
+        for index, rate in enumerate(reference.rate):
+            point = f"p{index + 1}"
+            build.add("reference", reference.name, point, "", "bpp", rate, pictures=0, note="published, not run here")
+            for name, values in reference.values.items():
+                unit = metric(name).unit
+                build.add("reference", reference.name, point, "", name, values[index], unit=unit, pictures=0)
+
+
+def _higher(quantity: str, run: Run) -> bool:
+    return run.protocol.task == "detection" or metric(quantity).higher_is_better
+
+
+def _deltas(build: _Builder, run: Run, curves: _Curves, view: str, quantities: Sequence[str]) -> None:
+    """BD rows of one view: each codec against the anchor, the anchor's front over scales, and published curves."""
+    names = [codec.info.name for codec in run.codecs]
+    anchor = next((name for name in run.protocol.anchors if name in names), None)
+    means: dict[tuple[str, str], list[float]] = {}
+    for quantity in quantities:
+        resampled = {
+            n: _resampled(n, curves[n, view, quantity], run, quantity) for n in names if (n, view, quantity) in curves
+        }
+        fronts = dict(_fronts(resampled, _higher(quantity, run)))
+        anchors = {name: resampled[name] for name in (anchor,) if name in resampled}
+        anchors |= {name: curve for name, curve in fronts.items() if anchor is not None and name == f"{anchor}-front"}
+        anchors |= _published(run, quantity)
+        for against, base in anchors.items():
+            for name, test in {**resampled, **fronts}.items():
+                if name == against or len(test.curve.points) < 2:
+                    continue
+                deltas = compare_curves(base, test)
+                _delta_rows(build, name, against, view, quantity, deltas)
+                if deltas.rate is not None and quantity in run.protocol.bd_mean_of:
+                    means.setdefault((name, against), []).append(deltas.rate)
+    for (name, against), values in means.items():
+        wanted, missing = len(run.protocol.bd_mean_of), len(run.protocol.bd_mean_of) - len(values)
+        note = f"mean over {len(values)} of {wanted} metrics" + (
+            f"; {missing} could not be computed" if missing else ""
+        )
+        build.add("bd", name, "", view, "bd_rate_mean", statistics.fmean(values), against=against, note=note)
+
+
+def _delta_rows(build: _Builder, name: str, against: str, view: str, quantity: str, deltas: Deltas) -> None:
+    where = f"over {quantity}"
+    note = f"{where}; {deltas.note}" if deltas.note else where
+    low, high = deltas.rate_low, deltas.rate_high
+    build.add("bd", name, quantity, view, "bd_rate", deltas.rate, low=low, high=high, against=against, note=note)
+    build.add("bd", name, quantity, view, "bd_rate_akima", deltas.rate_akima, against=against, note=where)
+    unit, note = "%" if view else metric(quantity).unit, deltas.accuracy_note
+    build.add("bd", name, quantity, view, "bd_accuracy", deltas.accuracy, unit=unit, against=against, note=note)
+
+
+def _resampled(
+    name: str, points: Sequence[tuple[str, _Measured, _Measured]], run: Run, quantity: str
+) -> ResampledCurve:
+    labelled = tuple(RDPoint(rate.value, value.value, label) for label, rate, value in points)
+    rates, values = (
+        np.stack([rate.samples for _, rate, _ in points]),
+        np.stack([value.samples for _, _, value in points]),
+    )
+    return ResampledCurve(Curve(name, labelled, _higher(quantity, run)), rates, values)
+
+
+def _fronts(curves: Mapping[str, ResampledCurve], higher: bool) -> Iterator[tuple[str, ResampledCurve]]:
+    """For a codec that also ran on smaller pictures: all its points as one curve, whose Pareto front BD takes."""
+    for name in curves:
+        family = [curve for other, curve in curves.items() if other == name or other.startswith(f"{name}@")]
+        if "@" in name or len(family) < 2:
+            continue
+        points = tuple(RDPoint(p.rate, p.metric, f"{c.curve.name} {p.label}") for c in family for p in c.curve.points)
+        rates, values = np.concatenate([c.rates for c in family]), np.concatenate([c.metrics for c in family])
+        front = f"{name}-front"
+        yield front, ResampledCurve(Curve(front, points, higher), rates, values)
+
+
+def _published(run: Run, quantity: str) -> dict[str, ResampledCurve]:
+    found = {}
+    for reference in run.protocol.references:
+        if quantity in reference.values:
+            rates, values = reference.rate, reference.values[quantity]
+            curve = Curve.from_arrays(reference.name, rates, values, higher_is_better=_higher(quantity, run))
+            # It is the same in every draw: nothing is known of its pictures one by one.
+            shape = (len(rates), run.protocol.bootstrap)
+            constant = (np.broadcast_to(np.array(row)[:, None], shape) for row in (rates, values))
+            found[reference.name] = ResampledCurve(curve, *constant)
+    return found

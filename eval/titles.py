@@ -1,0 +1,23 @@
+"""What quantities are called in reports."""
+
+from __future__ import annotations
+
+from vcm.eval.metrics import METRICS
+
+__all__ = ["title_of"]
+
+_TITLES = {
+    "ap": "mAP@[.50:.95]",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "person_ap": "person AP",
+    "person_ap50": "person AP50",
+    "ap50_frequent": "AP50 of frequent classes",
+    "bpp": "rate",
+    **{metric.name: metric.title for metric in METRICS},
+}
+
+
+def title_of(quantity: str) -> str:
+    """The title of a quantity, or its name where it has none."""
+    return _TITLES.get(quantity, quantity)
