@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vcm.api import Codec as Codec
     from vcm.api import RateWarning as RateWarning
-    from vcm.api import list_models as list_models
     from vcm.api import load as load
     from vcm.bitstream import BaseRead as BaseRead
     from vcm.bitstream import Bitstream as Bitstream
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from vcm.bitstream import read_base as read_base
     from vcm.errors import VcmError as VcmError
     from vcm.images import AlphaWarning as AlphaWarning
+    from vcm.models import list_models as list_models
     from vcm.structures import COCO_CATEGORY_IDS as COCO_CATEGORY_IDS
     from vcm.structures import COCO_NAMES as COCO_NAMES
     from vcm.structures import Classification as Classification
@@ -66,7 +66,7 @@ _HOME = {
     "SourceKind": "vcm.bitstream",
     "VcmError": "vcm.errors",
     "append_layer": "vcm.bitstream",
-    "list_models": "vcm.api",
+    "list_models": "vcm.models",
     "load": "vcm.api",
     "parse": "vcm.bitstream",
     "read": "vcm.bitstream",

@@ -21,7 +21,8 @@ from vcm.codecs.scalable.latent_coder import MAX_QUALITY
 from vcm.codecs.scalable.model import CODEC_ID, BaseLatents
 from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError
 from vcm.images import SourceImage, load_image
-from vcm.model_file import LoadedModel, ModelInfo, find_weights, list_models, load_weights
+from vcm.model_file import LoadedModel, load_weights
+from vcm.models import ModelInfo, find_weights, list_models
 from vcm.structures import Classification, Detections, Latents
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Codec:
             ]  # fmt: skip
         q, base_q = _quality_index("quality", quality), _quality_index("base_quality", base_quality)
         if target_bpp is not None and not 0 < target_bpp < 1000:
-            raise OptionError("target_bpp is out of range", expected="above 0", found=target_bpp)
+            raise OptionError("target_bpp is out of range", expected="above 0, below 1000", found=target_bpp)
         if base_scale is not None and not (isinstance(base_scale, int) and 1 <= base_scale <= 8):
             raise OptionError("base_scale is out of range", expected="1 to 8 eighths", found=base_scale)
         source = load_image(image, keep_gps=keep_gps)
@@ -154,19 +155,30 @@ class Codec:
         if base_only:
             if target_bpp is None:
                 return with_base(base_q)[0]
-            return _search(lambda i: with_base(i)[0], target_bpp, 3)
+            return _search(lambda i: with_base(i)[0], target_bpp, lambda s: s.base_bpp, 3)
         file, latents = with_base(base_q)
         y = self._model.analyse_picture(x)
         return self._add_picture(file, y, latents, q, target_bpp)
 
+    @overload
+    def enhance(self, source: list[StreamSource], image: list[ImageSource], *, quality: float = ...,
+                target_bpp: float | None = ...) -> list[Bitstream]: ...  # fmt: skip
+    @overload
+    def enhance(self, source: StreamSource, image: ImageSource, *, quality: float = ...,
+                target_bpp: float | None = ...) -> Bitstream: ...  # fmt: skip
     def enhance(
-        self, source: StreamSource, image: ImageSource, *, quality: float = 50, target_bpp: float | None = None
-    ) -> Bitstream:
+        self,
+        source: StreamSource | list[StreamSource],
+        image: ImageSource | list[ImageSource],
+        *,
+        quality: float = 50,
+        target_bpp: float | None = None,
+    ) -> Bitstream | list[Bitstream]:
         """Append the enhancement layer to a base-only file.
 
         Args:
-            source: the file.
-            image: the picture that it was encoded from.
+            source: the file, or a list.
+            image: the picture that it was encoded from, or a list of as many.
             quality: of the enhancement layer, 0 … 100.
             target_bpp: of the whole file.
 
@@ -174,7 +186,14 @@ class Codec:
             LayerError: the file has an enhancement layer already.
             ImageError: the picture has another size than the file says.
             FingerprintError: the base was written by other weights.
+            OptionError: an option is out of range, or the lists differ in length.
         """
+        if isinstance(source, list) or isinstance(image, list):
+            if not (isinstance(source, list) and isinstance(image, list)) or len(source) != len(image):
+                raise OptionError("files and pictures come as two lists of one length")
+            return [
+                self.enhance(s, i, quality=quality, target_bpp=target_bpp) for s, i in zip(source, image, strict=True)
+            ]
         q = _quality_index("quality", quality)
         file = source if isinstance(source, Bitstream) else read(source)
         if file.enhancement is not None:
@@ -199,7 +218,7 @@ class Codec:
         def at(index: int) -> Bitstream:
             return file.with_layer(self._model.encode_picture(y, latents, index))
 
-        return at(quality) if target is None else _search(at, target, 4)
+        return at(quality) if target is None else _search(at, target, lambda s: s.bpp, 4)
 
     def _wrap(self, source: SourceImage, scale: int, layers: Sequence[Layer]) -> Bitstream:
         return Bitstream.build(
@@ -398,31 +417,33 @@ def _each(call: Callable[[Any], _T], source: Any) -> _T | list[_T]:
     return [call(s) for s in source] if isinstance(source, list | tuple) else call(source)
 
 
-def _search(encode: Callable[[int], Bitstream], target: float, stacklevel: int) -> Bitstream:
-    """The quality index whose file is nearest to ``target`` bpp, by bisection (the rate rises with quality).
+def _search(
+    encode: Callable[[int], Bitstream], target: float, rate: Callable[[Bitstream], float], stacklevel: int
+) -> Bitstream:
+    """The quality index whose ``rate`` is nearest to ``target`` bpp, by bisection (the rate rises with quality).
 
     ``stacklevel`` is that of ``warnings.warn``: whom a :class:`RateWarning` names.
     """
     tried: dict[int, Bitstream] = {}
 
-    def at(index: int) -> Bitstream:
+    def at(index: int) -> float:
         if index not in tried:
             tried[index] = encode(index)
-        return tried[index]
+        return rate(tried[index])
 
     low, high = 0, MAX_QUALITY
-    if at(low).bpp < target < at(high).bpp:
+    if at(low) < target < at(high):
         while high - low > 1:
             middle = (low + high) // 2
-            if at(middle).bpp <= target:
+            if at(middle) <= target:
                 low = middle
             else:
                 high = middle
-            if abs(at(middle).bpp / target - 1) < RATE_TOLERANCE / 10:
+            if abs(at(middle) / target - 1) < RATE_TOLERANCE / 10:
                 break
-    best = min(tried.values(), key=lambda s: abs(s.bpp - target))
-    if abs(best.bpp / target - 1) > RATE_TOLERANCE:
+    best = min(tried.values(), key=lambda s: abs(rate(s) - target))
+    if abs(rate(best) / target - 1) > RATE_TOLERANCE:
         warnings.warn(
-            f"target_bpp {target:g} is out of reach: the nearest rate is {best.bpp:.4f} bpp", RateWarning, stacklevel
+            f"target_bpp {target:g} is out of reach: the nearest rate is {rate(best):.4f} bpp", RateWarning, stacklevel
         )
     return best

@@ -1,16 +1,35 @@
 """Every failure of VCM, one class each, all under :class:`VcmError`.
 
-An error carries what was expected and what was found, and its text is one line. The command line prints that line and exits
-with :attr:`VcmError.exit_status`: 2 for a wrong call, 1 for wrong data.
+An error carries what was expected and what was found, and its text is one line. The command line prints that line and
+exits with :attr:`VcmError.exit_status`: 2 for a wrong call, 1 for wrong data.
 """
 
 from __future__ import annotations
 
 __all__ = [
-    "AnnotationError", "ChecksumError", "ConfigError", "CurveError", "EntropyError", "FingerprintError",
-    "FormatError", "HeadError", "ImageError", "InputError", "LayerError", "LimitError", "MagicError",
-    "MandatoryChunkError", "MissingDependencyError", "ModelNotFoundError", "OptionError", "OutputError",
-    "TruncatedError", "UsageError", "VcmError", "VersionError", "WeightsError",
+    "AnnotationError",
+    "ChecksumError",
+    "ConfigError",
+    "CurveError",
+    "EntropyError",
+    "FingerprintError",
+    "FormatError",
+    "HeadError",
+    "ImageError",
+    "InputError",
+    "LayerError",
+    "LimitError",
+    "MagicError",
+    "MandatoryChunkError",
+    "MissingDependencyError",
+    "ModelNotFoundError",
+    "OptionError",
+    "OutputError",
+    "TruncatedError",
+    "UsageError",
+    "VcmError",
+    "VersionError",
+    "WeightsError",
 ]
 
 
@@ -76,7 +95,9 @@ class VersionError(FormatError):
 class TruncatedError(FormatError):
     """The bytes end inside a header or chunk. ``whole_layers`` names the layers that are complete."""
 
-    def __init__(self, what: str, *, expected: object = None, found: object = None, whole_layers: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, what: str, *, expected: object = None, found: object = None, whole_layers: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(what, expected=expected, found=found)
         self.whole_layers = whole_layers
 
@@ -126,4 +147,4 @@ class HeadError(UsageError):
 
 
 class CurveError(VcmError):
-    """Two rate–accuracy curves cannot be compared: too few Pareto points, no common range, a point that is no number."""
+    """Two rate–accuracy curves cannot be compared: too few Pareto points, no common range, a point not a number."""

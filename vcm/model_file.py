@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,38 +12,15 @@ from torch import Tensor, nn
 
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.model import ScalableModel
-from vcm.errors import ModelNotFoundError, WeightsError
+from vcm.errors import WeightsError
+from vcm.models import FORMAT
 from vcm.nn.blocks import fuse_batchnorm
 from vcm.tasks.classification import ClassificationHead
 from vcm.tasks.detection import DetectionHead
 
-__all__ = ["FORMAT", "LoadedModel", "ModelInfo", "assemble", "find_weights", "list_models", "load_weights"]
+__all__ = ["LoadedModel", "assemble", "load_weights"]
 
-FORMAT = "vcm-weights-1"
-_WEIGHTS = Path(__file__).parent / "weights"
 _MAX_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """A model that can be loaded by name.
-
-    Attributes:
-        name: for :func:`vcm.load`.
-        path: its weights.
-        bytes: size of the file.
-        fingerprint, fingerprint_enhancement: of the layers that it writes and reads, hexadecimal.
-        card_path: what it was trained on and how good it is.
-        trained: one line on the training run.
-    """
-
-    name: str
-    path: Path
-    bytes: int
-    fingerprint: str
-    fingerprint_enhancement: str
-    card_path: Path | None
-    trained: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +47,6 @@ def assemble(architecture: Architecture, base_id: str, picture_id: str) -> nn.Mo
     fuse_batchnorm(modules)
     modules.eval().requires_grad_(False)
     return modules
-
-
-def find_weights(name: str | Path) -> Path:
-    """The weights file of a shipped model's name, or the path itself.
-
-    Raises:
-        ModelNotFoundError: neither exists.
-    """
-    shipped = {p.stem: p for p in _WEIGHTS.glob("*.safetensors")}
-    if isinstance(name, str) and name in shipped:
-        return shipped[name]
-    path = Path(name)
-    with suppress(OSError):  # a name that no file system takes
-        if path.is_file():
-            return path
-    known = ", ".join(sorted(shipped)) or "no shipped model"
-    raise ModelNotFoundError("no such model", expected=f"{known}, or a path to a .safetensors file", found=name)
 
 
 def load_weights(path: Path) -> LoadedModel:
@@ -141,22 +99,3 @@ def _compare(path: Path, wanted: dict[str, Tensor], found: dict[str, Tensor]) ->
                 raise WeightsError(f"{name} is not a tensor of finite real numbers", found=new.dtype)
         elif own.dtype != new.dtype:
             raise WeightsError(f"{name} has the wrong type", expected=own.dtype, found=new.dtype)
-
-
-def list_models() -> tuple[ModelInfo, ...]:
-    """The shipped models, by name."""
-    found = []
-    for path in sorted(_WEIGHTS.glob("*.safetensors")):
-        with safe_open(str(path), "pt") as file:
-            meta = file.metadata() or {}
-        if meta.get("format") != FORMAT:
-            continue  # a pixel twin or another helper of evaluation, not a codec
-        card = path.with_suffix(".md")
-        fingerprints = json.loads(meta.get("fingerprints", "{}"))
-        found.append(
-            ModelInfo(
-                meta.get("name", path.stem), path, path.stat().st_size, fingerprints.get("base", ""),
-                fingerprints.get("enhancement", ""), card if card.is_file() else None, meta.get("trained", ""),
-            )
-        )  # fmt: skip
-    return tuple(found)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.latent_model import LatentModel
 from vcm.codecs.scalable.model import ScalableModel
-from vcm.model_file import FORMAT, load_weights
+from vcm.model_file import load_weights
+from vcm.models import FORMAT
 from vcm.nn.blocks import fuse_batchnorm
 from vcm.training.stages import base_analysis, head_modules, picture_modules
 

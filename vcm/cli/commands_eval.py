@@ -1,0 +1,175 @@
+"""``vcm eval`` and ``vcm compare``: rate–accuracy curves, and two of them side by side."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vcm.cli.options import Json
+
+if TYPE_CHECKING:
+    from vcm.eval.runner import Progress
+
+__all__ = ["register"]
+
+_CODECS = "vcm-s,jpeg,webp,heic,avif"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this module."""
+    app.command(name="eval")(evaluate)
+    app.command()(compare)
+
+
+_Protocol = Annotated[
+    str,
+    typer.Argument(metavar="PROTOCOL", help="vcm-detection, jpeg-ai, kodak-psnr, or a YAML file.", show_default=False),
+]
+_Data = Annotated[
+    Path,
+    typer.Option("--data", metavar="DIR", help="Pictures: COCO, OpenImages, Kodak, CLIC or plain.", show_default=False),
+]
+_Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", metavar="DIR", help="Results and cache; run again to continue.", show_default=False),
+]
+_Codecs = Annotated[
+    str, typer.Option("--codecs", help="Comma-separated: NAME[@PERCENT][:KEY=VALUE;…], such as vvc@50:preset=medium.")
+]
+_Machines = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--machine",
+        metavar="M",
+        help="Detector on decoded pixels: yolox_nano.yaml or another descriptor, torchvision:NAME[:WEIGHTS], "
+        "detectron2:CONFIG[:WEIGHTS]. May be repeated.",
+    ),
+]
+_Weights = Annotated[
+    list[Path] | None, typer.Option("--weights", metavar="DIR", help="Where ONNX files lie. May be repeated.")
+]
+_Layout = Annotated[str, typer.Option("--layout", help="auto, coco, openimages, kodak, clic or plain.")]
+_Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pictures.")]
+_Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="Processes.")]
+_Pseudo = Annotated[
+    bool, typer.Option("--pseudo", help="Truth is what the first machine finds on the uncompressed pictures.")
+]
+
+
+def evaluate(
+    protocol: _Protocol,
+    data: _Data,
+    out: _Out,
+    codecs: _Codecs = _CODECS,
+    machine: _Machines = None,
+    weights: _Weights = None,
+    layout: _Layout = "auto",
+    limit: _Limit = None,
+    jobs: _Jobs = 1,
+    pseudo: _Pseudo = False,
+    as_json: Json = False,
+) -> int:
+    """Measure rate–accuracy or rate–distortion curves and write a report.
+
+    A run that was stopped continues where it was. Broken pictures are reported, counted and left out for every codec.
+    """
+    from vcm.cli import output as screen
+    from vcm.errors import OptionError
+    from vcm.eval.data import load_dataset
+    from vcm.eval.evaluate import evaluate as run_protocol
+    from vcm.eval.machines import load_machine
+    from vcm.eval.ours import load_codecs
+    from vcm.eval.protocols import load_protocol
+
+    plan = load_protocol(protocol)
+    pictures = load_dataset(data, layout).first(limit)  # type: ignore[arg-type]
+    places = [Path(place) for place in weights or ()]
+    machines = [load_machine(spec, weights=places) for spec in machine or ()]
+    chosen = load_codecs([spec for spec in codecs.split(",") if spec.strip()], base=plan.task == "detection")
+    if pseudo and not machines:
+        raise OptionError("--pseudo needs a machine", expected="--machine")
+    command = shlex.join(["vcm", *sys.argv[1:]])
+    truth = machines[0].name if pseudo else None
+    with _progress() as progress:
+        measured, results = run_protocol(
+            plan, pictures, chosen, machines, out, command=command, jobs=jobs, pseudo=truth, progress=progress
+        )
+    for skip in measured.skipped:
+        where = " ".join(part for part in (skip.codec, skip.point) if part)
+        screen.line(f"left out: {skip.picture}: {f'{where}: ' if where else ''}{skip.reason}")
+    files = {name: str(out / name) for name in ("report.html", "results.json", "results.csv")}
+    if as_json:
+        counts = {"pictures": len(measured.dataset.pictures), "skipped": len({s.picture for s in measured.skipped})}
+        screen.print_json({**files, **counts, "computed": measured.computed, "cached": measured.cached})
+        return 0
+    rows = [row for row in results.rows if row.section == "bd" and row.quantity == "bd_rate"]
+    table = [
+        (row.codec, row.against, row.machine, row.point, "–" if row.value is None else f"{row.value:+.1f} %")
+        for row in rows
+    ]
+    if table:
+        screen.print_table(("codec", "against", "machine", "over", "BD-rate"), table, left=(0, 1, 2, 3))
+    kept = len(measured.dataset.pictures)
+    screen.say(
+        f"{kept} pictures, {measured.computed} measured now, {measured.cached} from the cache: {files['report.html']}"
+    )
+    return 0
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="results.json or its folder.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B", help="results.json or its folder.", show_default=False)],
+    as_json: Json = False,
+) -> int:
+    """Compare two evaluations: BD-rate of B against A for every curve that both have."""
+    from dataclasses import asdict
+
+    from vcm.cli import output as screen
+    from vcm.eval.results import compare as compare_results
+    from vcm.eval.results import read_results
+
+    a, b = read_results(first), read_results(second)
+    for key in ("name", "pictures", "ground_truth"):
+        if a.dataset[key] != b.dataset[key]:
+            screen.line(f"warning: different data: {key} {a.dataset[key]} and {b.dataset[key]}")
+    found = compare_results(a, b)
+    if as_json:
+        screen.print_json([asdict(row) for row in found])
+        return 0
+    table = []
+    for row in found:
+        delta = "–" if row.bd_rate is None else f"{row.bd_rate:+.2f} %"
+        largest = max((abs(y_b - y_a) for _, _, _, y_a, y_b in row.points), default=None)
+        shift = "" if largest is None else f"{largest:.3g}"
+        table.append((row.codec, row.machine, row.quantity, delta, shift, "yes" if row.same else "no", row.note))
+    columns = ("codec", "machine", "quantity", "BD-rate of B", "largest shift at a point", "same settings", "remark")
+    screen.print_table(columns, table, left=(0, 1, 2, 6))
+    return 0
+
+
+@contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """A bar for each codec on stderr, if somebody is looking."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bars:
+
+        def show(codec: str, done: int, total: int) -> None:
+            if codec not in tasks:
+                tasks[codec] = bars.add_task(codec, total=total)
+            bars.update(tasks[codec], completed=done)
+
+        yield show
