@@ -93,7 +93,6 @@ def _draw(results: Results, view: str, quantity: str) -> Figure | None:
     for _, value in ceiling:
         axes.axhline(value.value, color="#444444", linewidth=0.9, linestyle=(0, (6, 3)), label="uncompressed")
         shown.append(value.row)
-    axes.set_xscale("log")
     axes.set_xlabel("rate, bits per source pixel (whole files)")
     unit = next(pair[1].unit for pairs in rated.values() for pair in pairs)
     title = title_of(quantity)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -297,9 +299,10 @@ _workers: dict[str, Worker] = {}
 
 
 def _start_process(codecs: tuple[ImageCodec, ...], machines: tuple[Machine, ...], metrics: tuple[str, ...]) -> None:
-    import torch
-
-    torch.set_num_threads(1)  # processes are the parallelism
+    # Processes are the parallelism. A library that is loaded later reads the variable; torch may be here already.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     _start(codecs, machines, metrics)
 
 

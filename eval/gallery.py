@@ -1,0 +1,131 @@
+"""Decoded pictures with boxes, side by side at about the same rate, for the report."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from PIL import Image as PilImage
+
+from vcm.codecs.protocol import ImageCodec, LatentTaskCodec
+from vcm.draw import draw_detections
+from vcm.errors import VcmError
+from vcm.eval.data import Picture, read_picture
+from vcm.eval.runner import CodecRun, Run
+from vcm.eval.summary import Row, Summary
+
+__all__ = ["Gallery", "Tile", "make_gallery"]
+
+_PICTURES = 3
+_WIDTH = 380
+_SCORE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One decoded picture.
+
+    Attributes:
+        codec, point: of the file.
+        picture: name.
+        bpp: row with the rate of this very file.
+        objects: row with the number of boxes drawn, or ``None`` where no machine looked.
+        preview: the picture is only a base layer's preview; the boxes come from its latents.
+        uri: the picture with boxes as a ``data:`` URI.
+    """
+
+    codec: str
+    point: str
+    picture: str
+    bpp: Row
+    objects: Row | None
+    preview: bool
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Tiles, picture by picture, and the rows of their numbers.
+
+    Attributes:
+        target: row with the rate that the codecs' points were chosen for.
+        tiles: by picture, then by codec.
+        rows: every number here.
+    """
+
+    target: Row
+    tiles: tuple[tuple[Tile, ...], ...]
+    rows: tuple[Row, ...]
+
+
+def make_gallery(run: Run, summary: Summary, codecs: Sequence[ImageCodec]) -> Gallery | None:
+    """Code a few pictures once more, at the points nearest to one rate; ``None`` where there is nothing to match.
+
+    The rate is the second lowest of the anchor: low enough for differences to show.
+    """
+    rates = {codec.info.name: _rates(codec, summary) for codec in run.codecs}
+    anchor = next((name for name in (*run.protocol.anchors, *rates) if len(rates.get(name, {})) > 1), None)
+    if anchor is None:
+        return None
+    target = sorted(rates[anchor].values())[1]
+    rows = list(summary.rows)
+    first = len(rows)
+    rows.append(Row(first + 1, "gallery", anchor, "", "", "target_bpp", target, unit="bit/px", note="rate matched"))
+    by_name = {codec.name: codec for codec in codecs}
+    shown = [codec for codec in run.codecs if codec.info.name in by_name]
+    tiles = []
+    for picture in _spread(run.dataset.pictures):
+        line = []
+        for codec in shown:
+            points = rates[codec.info.name]
+            point = min(points, key=lambda label, p=points: abs(math.log(p[label] / target)))  # type: ignore[misc]
+            tile = _tile(codec, by_name[codec.info.name], point, picture, rows)
+            if tile is not None:
+                line.append(tile)
+        tiles.append(tuple(line))
+    return Gallery(rows[first], tuple(tiles), tuple(rows[first:]))
+
+
+def _rates(codec: CodecRun, summary: Summary) -> Mapping[str, float]:
+    rows = summary.find("point", codec=codec.info.name, quantity="bpp")
+    return {row.point: row.value for row in rows if row.value}
+
+
+def _spread(pictures: Sequence[Picture]) -> list[Picture]:
+    """A few pictures, evenly over the list."""
+    count = min(_PICTURES, len(pictures))
+    return [pictures[(2 * i + 1) * len(pictures) // (2 * count)] for i in range(count)]
+
+
+def _tile(codec: CodecRun, coder: ImageCodec, point: str, picture: Picture, rows: list[Row]) -> Tile | None:
+    record = codec.records[point][picture.name]
+    try:
+        decoded = coder.decompress(coder.compress(read_picture(picture)[0], record.quality))
+    except VcmError:
+        return None  # it worked during the run; the report can do without this tile
+    image = PilImage.fromarray(decoded)
+    name = codec.info.name
+    bpp = 8 * record.bytes / (record.width * record.height)
+    rate = Row(len(rows) + 1, "gallery", name, point, "", "bpp", bpp, unit="bit/px", pictures=1, against=picture.name)
+    rows.append(rate)
+    image.thumbnail((_WIDTH, _WIDTH))
+    objects = None
+    machine = next(iter(record.found), None)
+    if machine is not None:
+        found = record.found[machine].detections(record.width, record.height)
+        image = draw_detections(image, found, _SCORE)
+        note = f"score at least {_SCORE:g}"
+        count = float(len(found.above(_SCORE)))
+        objects = replace(rate, row=len(rows) + 1, machine=machine, quantity="objects", value=count, unit="", note=note)
+        rows.append(objects)
+    preview = isinstance(coder, LatentTaskCodec)
+    return Tile(name, point, picture.name, rate, objects, preview, _uri(image))
+
+
+def _uri(image: PilImage.Image) -> str:
+    out = io.BytesIO()
+    image.convert("RGB").save(out, "WEBP", quality=82)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode("ascii")
