@@ -16,8 +16,8 @@ import PIL
 from PIL import Image as PilImage
 from PIL import features
 
-from vcm.codecs.protocol import CodecInfo, Image, QualityRange, check_image, check_size
-from vcm.errors import ImageError, MissingDependencyError, VcmError
+from vcm.codecs.protocol import MAX_PIXELS, CodecInfo, Image, QualityRange, check_image, check_size
+from vcm.errors import ImageError, LimitError, MissingDependencyError, VcmError
 
 __all__ = ["HeicCodec", "Jpeg2000Codec", "PillowCodec", "UncompressedCodec", "avif", "jpeg", "webp"]
 
@@ -36,9 +36,11 @@ def _open(data: bytes, format: str, name: str) -> Image:
                 return np.asarray(picture.convert("RGB"))
     except VcmError:
         raise
+    except PilImage.DecompressionBombError as error:  # Pillow's own limit, a little lower or higher than ours
+        raise LimitError("picture size", expected=f"1 to {MAX_PIXELS} pixels", found=str(error)) from error
     except PIL.UnidentifiedImageError as error:  # its text holds a memory address
         raise ImageError(f"{name} cannot decode the file", expected=f"a {format} file", found="other bytes") from error
-    except (OSError, ValueError, SyntaxError, RuntimeError, PilImage.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
         raise ImageError(f"{name} cannot decode the file", expected=f"a {format} file", found=str(error)) from error
 
 
