@@ -38,7 +38,7 @@ class Architecture:
     feature: int
     classify: int
     base_gain: tuple[float, float] = (-1.5, 2.0)
-    picture_gain: tuple[float, float] = (-1.0, 4.0)
+    picture_gain: tuple[float, float] = (1.0, 3.5)
 
     @property
     def latents(self) -> LatentSpec:
@@ -65,6 +65,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         picture=LayerSpec(16, 2, 4, 12, base=8, base_width=8),
         stem=8, blocks=_TINY_BLOCKS, merge=20, analysis=(8, 12, 16), synthesis=(16, 16, 8, 8), preview=16,
         head=16, feature=16, classify=16,
+        picture_gain=(-1.0, 4.0),
     ),
 }  # fmt: skip
 """``small`` ships as ``vcm-s``; ``tiny`` is for tests."""

@@ -67,12 +67,40 @@ def sample_base(y_base: Tensor, at: GridMap) -> Tensor:
     return y_base
 
 
+def dct_basis(channels: int, size: int = 16) -> Tensor:
+    """The ``channels`` smoothest functions of an orthonormal block transform: DCT-II of luma and two chroma axes.
+
+    Both picture transforms start from it, so that a short training refines a transform codec instead of finding one.
+
+    Args:
+        channels: functions, at most ``3 · size²``.
+        size: side of the block, pixels.
+
+    Returns:
+        float32 (channels, 3, size, size), orthonormal, smoothest first; chroma counts as 1.8 times less smooth.
+    """
+    n = torch.arange(size, dtype=torch.float64)
+    rows = torch.cos(torch.pi * (n[None, :] + 0.5) * n[:, None] / size) * (2 / size) ** 0.5
+    rows[0] *= 0.5**0.5
+    colours = torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, 2.0], [1.0, -1.0, 0.0]], dtype=torch.float64)
+    colours = colours / colours.norm(dim=1, keepdim=True)
+    order = sorted(
+        ((u * u + v * v + 1) ** 0.5 * (1.0 if c == 0 else 1.8), c, u, v)
+        for c in range(3)
+        for u in range(size)
+        for v in range(size)
+    )[:channels]
+    basis = [colours[c][:, None, None] * rows[u][:, None] * rows[v][None, :] for _, c, u, v in order]
+    return torch.stack(basis).float()
+
+
 class PictureAnalysis(nn.Module):
-    """``g_a`` of the enhancement: dense 3×3 convolutions at low width.
+    """``g_a`` of the enhancement: a learned block transform that starts as a DCT, plus dense 3×3 convolutions.
 
     ::
 
-        x ─ unshuffle 2 ─ 32@s2 ─ 64@s4 ─ res ─ 128@s8 ─ res ─ C@s16
+        x ─┬─ 16×16 linear ────────────────────────────────────────┬ + ─► C@s16
+           └─ unshuffle 2 ─ 32@s2 ─ 64@s4 ─ res ─ 128@s8 ─ res ────┘
     """
 
     def __init__(self, channels: int = 160, widths: tuple[int, int, int] = (32, 64, 128)) -> None:
@@ -84,14 +112,17 @@ class PictureAnalysis(nn.Module):
         self.down8 = nn.Conv2d(w4, w8, 3, 2, 1)
         self.res8 = ResidualBlock(w8)
         self.down16 = nn.Conv2d(w8, channels, 3, 2, 1)
+        self.linear = nn.Parameter(dct_basis(channels))
+        with torch.no_grad():
+            self.down16.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (N, 3, H, W) in 0 … 255, H and W multiples of 16; returns (N, C, H/16, W/16)."""
-        h = F.leaky_relu(self.down2(F.pixel_unshuffle((x - 127.0) / 128.0, 2)), 0.1)
+        x = (x - 127.0) / 128.0
+        h = F.leaky_relu(self.down2(F.pixel_unshuffle(x, 2)), 0.1)
         h = self.res4(F.leaky_relu(self.down4(h), 0.1))
         h = self.res8(F.leaky_relu(self.down8(h), 0.1))
-        out: Tensor = self.down16(h)
-        return out
+        return F.conv2d(x, self.linear, stride=16) + self.down16(h)
 
 
 class PictureSynthesis(nn.Module):
@@ -99,7 +130,8 @@ class PictureSynthesis(nn.Module):
 
     ::
 
-        [y_hat, base] ─ mix@s16 ─ FiLM(quality) ─ res ─ up@s8 ─ res ─ up@s4 ─ up@s2 ─ mix ─ shuffle ─ x_hat
+        y_hat ──────┬─ 16×16 linear ──────────────────────────────────────────────────────────────┬ + ─► x_hat
+        base ─ mix@s16 ─ FiLM(quality) ─ res ─ up@s8 ─ res ─ up@s4 ─ res ─ up@s2 ─ mix ─ shuffle ──┘
     """
 
     def __init__(
@@ -117,6 +149,9 @@ class PictureSynthesis(nn.Module):
         self.up2 = nn.Conv2d(w4, w2 * 4, 3, padding=1)
         self.mix2 = nn.Conv2d(w2, w2, 3, padding=1)
         self.out = nn.Conv2d(w2, 12, 3, padding=1)
+        self.linear = nn.Parameter(dct_basis(channels))
+        with torch.no_grad():
+            self.out.weight.mul_(0.1)
 
     def forward(self, y: Tensor, base: Tensor, quality: Tensor) -> Tensor:
         """``y`` (N, C, h, w) and ``base`` (N, B, h, w) at the same positions, ``quality`` (N,) in 0 … 1, to pictures.
@@ -128,7 +163,8 @@ class PictureSynthesis(nn.Module):
         h = self.res4(F.leaky_relu(F.pixel_shuffle(self.up4(h), 2), 0.1))
         h = F.leaky_relu(F.pixel_shuffle(self.up2(h), 2), 0.1)
         h = h + F.leaky_relu(self.mix2(h), 0.1)
-        return F.pixel_shuffle(self.out(h), 2) * 128.0 + 127.0
+        x = F.conv_transpose2d(y, self.linear, stride=16) + F.pixel_shuffle(self.out(h), 2)
+        return x * 128.0 + 127.0
 
 
 class Preview(nn.Module):

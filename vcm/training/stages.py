@@ -206,14 +206,16 @@ class PictureStage(_DataStage):
 
 
 def _groups(modules: nn.ModuleDict, config: StageConfig) -> list[dict[str, object]]:
-    """AdamW groups. Gains and priors are few numbers that must travel octaves, so they learn five times as fast."""
-    rates = {"trunk": config.trunk_lr, "gain": 5.0, "rest": 1.0}
-    members: dict[str, list[nn.Parameter]] = {k: [] for k in rates}
+    """AdamW groups, each at its share of the stage's learning rate.
+
+    Gains and priors are few numbers that must travel octaves; the block transforms start as a DCT and are only refined.
+    """
+    shares = {".trunk.": config.trunk_lr, ".gain_": 5.0, ".prior_": 5.0, ".linear": 0.05, "": 1.0}
+    members: dict[str, list[nn.Parameter]] = {k: [] for k in shares}
     for name, parameter in modules.named_parameters():
         if parameter.requires_grad:
-            gain = ".gain_" in name or ".prior_" in name
-            members["gain" if gain else "trunk" if ".trunk." in name else "rest"].append(parameter)
-    return [{"params": p, "lr": config.lr * rates[k]} for k, p in members.items() if p]
+            members[next(k for k in shares if k in name)].append(parameter)
+    return [{"params": p, "lr": config.lr * shares[k]} for k, p in members.items() if p]
 
 
 def base_analysis(a: Architecture) -> BaseAnalysis:
