@@ -86,7 +86,7 @@ def _draw(results: Results, view: str, quantity: str) -> Figure | None:
         if bounded:
             axes.fill_between(
                 [rate.value for rate, _ in bounded], [value.low for _, value in bounded],
-                [value.high for _, value in bounded], color=style["color"], alpha=0.12, linewidth=0,
+                [value.high for _, value in bounded], color=style["color"], alpha=0.08, linewidth=0,
             )  # fmt: skip
         shown += [row.row for pair in pairs for row in pair]
     ceiling = curves.get("uncompressed", [])

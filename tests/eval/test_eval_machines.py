@@ -1,0 +1,222 @@
+"""Machines: descriptors, preparation of pictures, decoding of outputs, and an ONNX file made here."""
+
+from __future__ import annotations
+
+import pickle
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from vcm.errors import ConfigError, MissingDependencyError, ModelNotFoundError, OptionError, WeightsError
+from vcm.eval.machines import DESCRIPTORS, InputDescriptor, OnnxDescriptor, keep_best, load_machine, prepare
+
+SIDE = 64
+CELLS = sum((SIDE // stride) ** 2 for stride in (8, 16, 32))
+
+
+def _descriptor(folder: Path, decode: str = "yolox", letterbox: str = "top-left", **changes: object) -> Path:
+    document = {
+        "name": "toy", "kind": "onnx", "weights": "toy.onnx", "nms_iou": 0.5, "score_threshold": 0.05,
+        "input": {"width": SIDE, "height": SIDE, "channels": "bgr", "letterbox": letterbox, "pad": 114},
+        "output": {"decode": decode, "strides": [8, 16, 32]},
+        **changes,
+    }  # fmt: skip
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def _onnx(path: Path, output: np.ndarray, shape: tuple[int, ...] = (1, 3, SIDE, SIDE)) -> None:
+    """A network that gives a constant, whatever it sees."""
+    onnx = pytest.importorskip("onnx")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    kind = onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
+        helper.make_node("Add", ["constant", "nothing"], ["y"]),
+    ]
+    constants = [
+        numpy_helper.from_array(output.astype(np.float32), "constant"),
+        numpy_helper.from_array(np.float32(0), "zero"),
+    ]
+    graph = helper.make_graph(
+        nodes, "toy", [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", kind, output.shape)], constants,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    path.write_bytes(model.SerializeToString())
+
+
+def _yolox_output() -> np.ndarray:
+    """One person of 32×16 around (36, 20) in cell (4, 2) of stride 8, and a weaker copy one pixel aside."""
+    out = np.zeros((1, CELLS, 85), np.float32)
+    out[0, 2 * 8 + 4, :6] = [0.5, 0.5, np.log(4), np.log(2), 0.9, 1.0]
+    out[0, 2 * 8 + 5, :6] = [-0.375, 0.5, np.log(4), np.log(2), 0.8, 1.0]
+    return out
+
+
+@pytest.mark.parametrize("name", ["yolox_nano", "nanodet_plus_m"])
+def test_shipped_descriptors_validate(name: str) -> None:
+    descriptor = OnnxDescriptor.load(DESCRIPTORS / f"{name}.yaml")
+    assert descriptor.name == name
+    assert descriptor.sha256 is not None
+    assert descriptor.input.channels == "bgr"
+
+
+def test_yolox_boxes_come_back_in_source_pixels(tmp_path: Path) -> None:
+    _onnx(tmp_path / "toy.onnx", _yolox_output())
+    machine = load_machine(str(_descriptor(tmp_path)))
+    found = machine.detect(np.zeros((32, 128, 3), np.uint8))  # shrinks by 2
+    assert len(found) == 1
+    assert (found.width, found.height) == (128, 32)
+    assert found.boxes[0] == pytest.approx([40, 24, 104, 32])  # clipped at the lower border
+    assert found.scores[0] == pytest.approx(0.9)
+    assert found.label_names() == ["person"]
+
+
+def test_centred_letterbox_shifts_boxes(tmp_path: Path) -> None:
+    out = np.zeros((1, 84, 10), np.float32)
+    out[0, :4, 3] = [10, 20, 30, 40]
+    out[0, 4 + 16, 3], out[0, 4 + 2, 3] = 0.7, 0.2  # a dog, and perhaps a car
+    _onnx(tmp_path / "toy.onnx", out)
+    machine = load_machine(str(_descriptor(tmp_path, "nanodet", "centre")))
+    found = machine.detect(np.zeros((64, 128, 3), np.uint8))  # 64 × 32 in the input, 16 rows of padding above
+    assert found.label_names() == ["dog", "car"]
+    assert found.boxes[0] == pytest.approx([20, 8, 60, 48])
+
+
+def test_a_machine_pickles_and_describes_itself(tmp_path: Path) -> None:
+    _onnx(tmp_path / "toy.onnx", _yolox_output())
+    machine = load_machine(str(_descriptor(tmp_path)))
+    copy = pickle.loads(pickle.dumps(machine))
+    assert copy.describe() == machine.describe()
+    digest = sha256((tmp_path / "toy.onnx").read_bytes()).hexdigest()[:12]
+    assert digest in machine.describe().version
+    changed = load_machine(str(_descriptor(tmp_path, nms_iou=0.4)))
+    assert changed.describe().fingerprint != machine.describe().fingerprint
+
+
+def test_wrong_weights_are_refused(tmp_path: Path) -> None:
+    _onnx(tmp_path / "toy.onnx", _yolox_output())
+    with pytest.raises(WeightsError, match="sha256"):
+        load_machine(str(_descriptor(tmp_path, sha256="0" * 64)))
+    _onnx(tmp_path / "toy.onnx", _yolox_output(), (1, 3, 32, 32))
+    with pytest.raises(WeightsError, match="another input"):
+        load_machine(str(_descriptor(tmp_path)))
+    _onnx(tmp_path / "toy.onnx", _yolox_output()[:, :5])
+    machine = load_machine(str(_descriptor(tmp_path)))
+    with pytest.raises(WeightsError, match="another output"):
+        machine.detect(np.zeros((64, 64, 3), np.uint8))
+    (tmp_path / "toy.onnx").write_bytes(b"no model")
+    with pytest.raises(WeightsError, match="no ONNX model"):
+        load_machine(str(_descriptor(tmp_path)))
+
+
+def test_weights_are_looked_for_in_given_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "weights"
+    elsewhere.mkdir()
+    _onnx(elsewhere / "toy.onnx", _yolox_output())
+    descriptor = str(_descriptor(tmp_path))
+    with pytest.raises(ModelNotFoundError, match=r"toy\.onnx"):
+        load_machine(descriptor)
+    assert load_machine(descriptor, weights=[elsewhere]).name == "toy"
+    assert load_machine(descriptor, weights=[elsewhere / "toy.onnx"]).name == "toy"
+    monkeypatch.setenv("VCM_WEIGHTS", str(elsewhere))
+    assert load_machine(descriptor).name == "toy"
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"nms_iou": 2}, "nms_iou"),
+        ({"kind": "torch"}, "kind"),
+        ({"input": {"width": 64}}, "input"),
+        ({"sha256": "abc"}, "sha256"),
+    ],
+)
+def test_bad_descriptors_name_the_key(tmp_path: Path, change: dict[str, object], where: str) -> None:
+    with pytest.raises(ConfigError, match=where):
+        OnnxDescriptor.load(_descriptor(tmp_path, **change))
+
+
+def test_unreadable_descriptors(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("a: [")
+    with pytest.raises(ConfigError):
+        OnnxDescriptor.load(path)
+    with pytest.raises(ModelNotFoundError, match="yolox_nano"):
+        load_machine("no-such-machine")
+
+
+def test_preparation_places_orders_and_normalises() -> None:
+    image = np.zeros((16, 32, 3), np.uint8)
+    image[..., 0] = 200  # red
+    spec = InputDescriptor(
+        width=64, height=64, channels="bgr", mean=(10, 20, 30), std=(2, 4, 5), letterbox="centre", pad=50
+    )
+    tensor, scale, offset = prepare(image, spec)
+    assert tensor.shape == (1, 3, 64, 64)
+    assert (scale, offset) == ((2.0, 2.0), (0.0, 16.0))
+    assert tensor[0, :, 32, 32] == pytest.approx([(0 - 10) / 2, (0 - 20) / 4, (200 - 30) / 5])
+    assert tensor[0, :, 5, 5] == pytest.approx([(50 - 10) / 2, (50 - 20) / 4, (50 - 30) / 5])
+    stretched, scale, offset = prepare(image, spec.model_copy(update={"letterbox": "stretch"}))
+    assert (scale, offset) == ((2.0, 4.0), (0.0, 0.0))
+    assert stretched[0, 2, 5, 5] == pytest.approx((200 - 30) / 5)
+
+
+def test_bilinear_is_the_one_of_half_pixel_centres() -> None:
+    row = np.array([0, 100, 200, 60], np.uint8)
+    image = np.repeat(np.repeat(row[None, :, None], 4, 0), 3, 2)
+    spec = InputDescriptor(width=16, height=16, channels="rgb", letterbox="stretch")
+    tensor, _, _ = prepare(image, spec)
+    centres = (np.arange(16) + 0.5) / 4 - 0.5
+    want = np.rint(np.interp(centres, np.arange(4), row))
+    assert np.abs(tensor[0, 0, 0] - want).max() <= 1  # halves may round either way
+
+
+def test_overlaps_are_suppressed_within_a_class_only() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [5, 5, 5, 9]], np.float32)
+    scores, labels = np.array([0.5, 0.9, 0.4, 1.0], np.float32), np.array([1, 1, 2, 1])
+    found = keep_best(boxes, scores, labels, 20, 20, iou=0.5, score=0.1, limit=10)
+    assert found.labels.tolist() == [1, 2]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.4])
+    assert len(keep_best(boxes, scores, labels, 20, 20, iou=0.5, score=0.1, limit=1)) == 1
+    wild = np.array([[-np.inf, 0, np.inf, 9]], np.float32)
+    found = keep_best(wild, scores[:1], labels[:1], 20, 20, iou=0.5, score=0.1, limit=1)
+    assert found.boxes.tolist() == [[0, 0, 20, 9]]
+
+
+def test_torchvision_detector_by_name() -> None:
+    machine = load_machine("torchvision:ssdlite320_mobilenet_v3_large")
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    found = machine.detect(image)
+    assert (found.width, found.height) == (64, 48)
+    assert len(found) == 0 or (found.labels.min() >= 0 and found.labels.max() < 80)
+    assert "seed 0" in machine.describe().version
+    again = pickle.loads(pickle.dumps(machine)).detect(image)
+    assert np.array_equal(again.boxes, found.boxes)
+
+
+def test_unknown_library_models(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="ssdlite320"):
+        load_machine("torchvision:resnet18")
+    with pytest.raises(OptionError):
+        load_machine("torchvision:")
+    bad = tmp_path / "w.safetensors"
+    bad.write_bytes(b"x")
+    with pytest.raises(WeightsError):
+        load_machine(f"torchvision:ssdlite320_mobilenet_v3_large:{bad}")
+
+
+def test_detectron2_says_that_it_is_missing() -> None:
+    try:
+        import detectron2  # noqa: F401
+    except ImportError:
+        with pytest.raises(MissingDependencyError, match="detectron2"):
+            load_machine("detectron2:COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml")
