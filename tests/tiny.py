@@ -5,10 +5,14 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 import vcm
 from vcm.api import Codec
 
 TINY_WEIGHTS = Path(__file__).parent / "golden" / "tiny.safetensors"
+GOLDEN_FILE = Path(__file__).parent / "golden" / "tiny_v1.vcm"
 
 
 @cache
@@ -37,11 +41,32 @@ def make_tiny(path: Path = TINY_WEIGHTS, seed: int = 1) -> None:
     torch.manual_seed(seed)
     architecture = ARCHITECTURES["tiny"]
     modules = training_modules(architecture).eval()
-    for name, parameter in modules.named_parameters():
-        if name.endswith("predict.bias"):
-            parameter.data[:80].add_(2.5)  # so that a random head finds something
-        elif name.endswith("predict.weight"):
-            parameter.data.mul_(40)
-        elif "project.weight" in name and "blocks" not in name:
-            parameter.data.mul_(4)
+    with torch.no_grad():
+        for name, parameter in modules.named_parameters():
+            if name.endswith("predict.bias"):
+                parameter[:80].add_(2.5)  # so that a random head finds something
+            elif name.endswith("predict.weight"):
+                parameter.mul_(40)
+            elif name in ("analysis.project.weight", "picture_analysis.down16.weight"):
+                parameter.mul_(16)  # latents of several units
+            elif ".net." in name and name.endswith(".1.weight"):
+                parameter.mul_(10)  # means of several units, scales over octaves: symbols of all sizes, skipped ones
+            elif ".net." in name and name.endswith("weight"):
+                parameter.mul_(2)  # features over all of 0 … 255
+            elif name.endswith("prior_log2"):
+                parameter.copy_(torch.linspace(-3, 3, parameter.numel()))
+            elif name.endswith("prior_mean"):
+                parameter.normal_()
     write_weights(path, modules, architecture, "tiny", "not trained: random numbers from a seed")
+
+
+def golden_picture() -> npt.NDArray[np.uint8]:
+    """The golden file's source, 1056×72 (two tiles a layer), by integer arithmetic only."""
+    y, x = np.mgrid[:72, :1056]
+    blocks = (x // 16 + y // 16) % 2 * 200 + (x * 7 + y * 13) % 56
+    return np.stack([(x * 3 + y * 5) % 256, x * y // 7 % 256, blocks], axis=-1).astype(np.uint8)
+
+
+def make_golden(path: Path = GOLDEN_FILE) -> None:
+    """Write the golden file anew. Not for a new format version, which gets a golden file of its own beside this one."""
+    vcm.load(TINY_WEIGHTS).encode(golden_picture(), quality=70, base_quality=60, base_scale=8).save(path)
