@@ -25,6 +25,8 @@ _COSTS = (
     ("encode_kmac", "encode, kMAC/px"), ("decode_kmac", "decode, kMAC/px"), ("parameters", "parameters"),
 )  # fmt: skip
 
+_TEXT_COLUMNS = frozenset({"", "against", "point", "remarks", "reason", "version", "settings", "codec"})
+
 
 def format_value(row: Row) -> str:
     """How the report writes a row's value."""
@@ -73,7 +75,8 @@ def _with(row: Row, value: float) -> Row:
 
 
 def _table(caption: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    cells = "".join(f"<th>{escape(title)}</th>" for title in head)
+    left = ' class="text"'
+    cells = "".join(f"<th{left if title in _TEXT_COLUMNS else ''}>{escape(title)}</th>" for title in head)
     lines = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     return (
         f'<div class="wide"><table><caption>{escape(caption)}</caption>'
@@ -117,7 +120,8 @@ def _head(results: Results) -> str:
 
 def _figures(figures: Sequence[Figure]) -> str:
     items = "\n".join(
-        f"<figure>{figure.svg}<figcaption>{escape(figure.title)}; rows {row_range(figure.rows)}</figcaption></figure>"
+        f"<figure>{figure.svg}<figcaption>{escape(figure.title)}<details><summary>rows of results.csv</summary>"
+        f"{row_range(figure.rows)}</details></figcaption></figure>"
         for figure in figures
     )
     return f'<h2 id="curves">Curves</h2>\n<div class="figures">{items}</div>' if items else ""

@@ -1,0 +1,291 @@
+"""Results and the report: every number comes from a row, and the page stands alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+from skimage import data as skdata
+
+from vcm.codecs.pillow import jpeg, webp
+from vcm.codecs.protocol import CodecInfo, Image, QualityRange
+from vcm.errors import FormatError, OutputError
+from vcm.eval.data import Dataset, load_dataset
+from vcm.eval.evaluate import complete_codecs, evaluate
+from vcm.eval.figures import row_range
+from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
+from vcm.eval.machines import MachineInfo
+from vcm.eval.protocols import Protocol
+from vcm.eval.report import format_value
+from vcm.eval.results import Results, compare, read_results, write_atomically
+from vcm.eval.summary import Row
+from vcm.structures import Detections
+
+pytest.importorskip("matplotlib")
+
+SIZE = 96
+
+
+class Eye:
+    """Finds the true box the better, the nearer the decoded picture is to a flat one's mean: a stand-in detector."""
+
+    def __init__(self, name: str, blur: float) -> None:
+        self.name, self._blur = name, blur
+
+    def detect(self, image: Image) -> Detections:
+        height, width = image.shape[:2]
+        # Blocking artefacts move the box: the standard deviation of the second difference tells them.
+        noise = float(np.abs(np.diff(image.astype(float), n=2, axis=1)).mean()) * self._blur
+        shift = min(40.0, noise)
+        box = np.array([[10 + shift, 10, 60 + shift, 60]], np.float32)
+        return Detections(box, np.array([0.9], np.float32), np.array([0]), width, height)
+
+    def describe(self) -> MachineInfo:
+        return MachineInfo(self.name, "1")
+
+
+class Base:
+    """A codec with a head of its own."""
+
+    name = "toy-base"
+    quality_range = QualityRange(0, 3)
+
+    def compress(self, image: Image, quality: float) -> bytes:
+        return bytes(100 * (int(quality) + 1))
+
+    def decompress(self, data: bytes) -> Image:
+        return np.full((SIZE, SIZE, 3), 128, np.uint8)
+
+    def detect(self, data: bytes) -> Detections:
+        box = np.array([[10 + 2000 / len(data), 10, 60 + 2000 / len(data), 60]], np.float32)
+        return Detections(box, np.array([0.9], np.float32), np.array([0]), SIZE, SIZE)
+
+    def layer_bytes(self, data: bytes) -> dict[str, int]:
+        return {"header": 20, "base": len(data) - 20}
+
+    def describe(self) -> CodecInfo:
+        return CodecInfo(self.name, "1")
+
+
+def _dataset(folder: Path, count: int = 4) -> Dataset:
+    folder.mkdir()
+    source = skdata.astronaut()
+    for i in range(count):
+        PilImage.fromarray(source[40 * i : 40 * i + SIZE, 60 * i : 60 * i + SIZE]).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"broken")
+    plain = load_dataset(folder, "plain")
+    images = [CocoImage(p.id, p.name, SIZE, SIZE) for p in plain.pictures]
+    boxes = {p.id: ([[10, 10, 60, 60]], [1]) for p in plain.pictures}
+    truth = CocoGroundTruth.from_boxes("toy", images, [Category(1, "person")], boxes)
+    return Dataset("toy", folder, "coco", plain.pictures, truth)
+
+
+def _protocol(**changes: object) -> Protocol:
+    base = {
+        "name": "toy", "title": "Toy <curves>", "task": "detection", "anchors": ["jpeg"], "metrics": ["psnr"],
+        "accuracy": ["ap", "ap50", "person_ap50"], "departures": ["everything"], "bootstrap": 20,
+        "resampled": {"codecs": ["jpeg"], "percent": [50]}, "frequent_boxes": 2,
+        "points": {"jpeg": [10, 30, 50, 70, 90], "webp": [10, 30, 50, 70, 90], "toy-base": [0, 1, 2, 3]},
+    }  # fmt: skip
+    return Protocol.model_validate({**base, **changes})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("report")
+    codecs = [jpeg(), webp(), Base()]
+    machines = [Eye("near", 0.5), Eye("far", 1.0)]
+    evaluate(_protocol(), _dataset(base / "data"), codecs, machines, base / "out", command="vcm eval <toy> & more")
+    return base / "out"
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> Results:
+    return read_results(folder)
+
+
+class _Page(HTMLParser):
+    """Numbers with their rows, and every address that the page refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers: list[tuple[int, str]] = []
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+        self._row: int | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.tags.add(tag)
+        self.addresses += [values[key] or "" for key in ("src", "href") if key in values]
+        if "data-row" in values:
+            self._row = int(values["data-row"] or 0)
+            self.numbers.append((self._row, ""))
+
+    def handle_data(self, data: str) -> None:
+        if self._row is not None:
+            row, text = self.numbers[-1]
+            self.numbers[-1] = (row, text + data)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "span", "b"):
+            self._row = None
+
+
+def test_every_number_of_the_page_is_that_of_its_csv_row(folder: Path, results: Results) -> None:
+    page = _Page()
+    page.feed((folder / "report.html").read_text("utf-8"))
+    assert len(page.numbers) > 100
+    with (folder / "results.csv").open(newline="") as file:
+        lines = {int(line["row"]): line for line in csv.DictReader(file)}
+    rows = {row.row: row for row in results.rows}
+    for number, text in page.numbers:
+        value = lines[number]["value"]
+        assert (float(value) if value else None) == rows[number].value
+        assert text.split(" [")[0].strip() == format_value(rows[number])
+
+
+def test_no_number_stands_in_a_table_without_a_row(folder: Path) -> None:
+    text = (folder / "report.html").read_text("utf-8")
+    measured = text[text.index('id="bd"') : text.index('id="pictures"')]
+    for cell in re.findall(r"<td(?![^>]*(?:data-row|class))[^>]*>([^<]*)</td>", measured):
+        assert cell in ("–",)
+
+
+def test_the_page_stands_alone_and_escapes_what_it_is_given(folder: Path) -> None:
+    text = (folder / "report.html").read_text("utf-8")
+    page = _Page()
+    page.feed(text)
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert "vcm eval &lt;toy&gt; &amp; more" in text
+    assert "Toy <curves>" not in text
+    assert "broken.png" in text
+    assert "everything" in text
+
+
+def test_figures_are_written_as_svg_and_png(folder: Path) -> None:
+    names = {path.name for path in (folder / "figures").iterdir()}
+    assert {"near-ap50.svg", "near-ap50.png", "best-ap.png"} <= names
+    assert (folder / "figures" / "near-ap50.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "figures" / "near-ap50.svg").read_text().startswith("<svg")
+
+
+def test_the_resampled_anchor_and_the_ceiling_are_added(results: Results) -> None:
+    names = [codec["name"] for codec in results.codecs]
+    assert names == ["uncompressed", "jpeg", "webp", "toy-base", "jpeg@50"]
+    again = complete_codecs(_protocol(), [webp()])
+    assert [codec.name for codec in again] == ["uncompressed", "webp"]
+
+
+def test_rates_are_bits_of_all_files_over_pixels_of_all_pictures(results: Results) -> None:
+    (row,) = results.find("point", codec="toy-base", point="q=1", quantity="bpp")
+    assert row.value == 200 * 8 / SIZE**2
+    assert row.pictures == 4
+    assert row.low == row.high == pytest.approx(row.value)
+
+
+def test_counts_say_what_was_left_out(results: Results) -> None:
+    counts = {row.quantity: row.value for row in results.find("count")}
+    assert counts == {"pictures": 4.0, "pictures_skipped": 1.0}
+    assert results.skipped[0]["picture"] == "broken.png"
+
+
+def test_the_better_machine_is_taken_at_each_point(results: Results) -> None:
+    for codec in ("jpeg", "webp"):
+        values = {m: results.curve(codec, m, "ap") for m in ("near", "far", "best")}
+        for near, far, best in zip(*values.values(), strict=True):
+            assert best[1].value == max(near[1].value or 0, far[1].value or 0)
+    assert results.views == ("near", "far", "best")
+
+
+def test_a_head_is_compared_in_every_view(results: Results) -> None:
+    rows = results.find("bd", codec="toy-base", quantity="bd_rate", against="jpeg", point="ap")
+    assert {row.machine for row in rows} == {"near", "far", "best"}
+    layers = results.find("layer", codec="toy-base", point="q=0")
+    assert {row.against: row.value for row in layers} == {"header": 20.0, "base": 80.0}
+
+
+def test_the_front_over_scales_is_an_anchor_too(results: Results) -> None:
+    assert results.find("bd", codec="webp", against="jpeg-front", quantity="bd_rate")
+    assert results.find("bd", codec="jpeg-front", against="jpeg", quantity="bd_rate")
+
+
+def test_a_refused_delta_has_its_reason(results: Results) -> None:
+    for row in results.find("bd", quantity="bd_rate"):
+        assert row.value is not None or len(row.note) > len(f"over {row.point}; ")
+
+
+def test_costs_and_environment_are_there(results: Results) -> None:
+    costs = {row.quantity for row in results.find("cost", codec="jpeg")}
+    assert {"encode", "decode", "machine", "peak"} <= costs
+    assert {"python", "cpu", "cores", "numpy", "time"} <= results.environment.keys()
+    assert results.command == "vcm eval <toy> & more"
+
+
+def test_results_compare_with_themselves_to_nothing(results: Results) -> None:
+    found = [row for row in compare(results, results) if row.codec == "webp"]
+    assert found
+    for row in found:
+        assert row.same
+        assert row.bd_rate is None or row.bd_rate == pytest.approx(0, abs=1e-9)
+        assert row.bd_rate is not None or row.note
+        assert all(a == b and x == y for _, a, b, x, y in row.points)
+
+
+def test_distortion_protocol_with_a_published_curve(tmp_path: Path) -> None:
+    reference = {"name": "paper", "rate": [0.2, 0.5, 1.0, 2.0, 4.0], "values": {"psnr": [22, 26, 30, 35, 41]}}
+    plan = _protocol(task="distortion", accuracy=[], resampled=None, references=[reference], bd_mean_of=["psnr"])
+    data = _dataset(tmp_path / "data", 2)
+    evaluate(plan, data, [jpeg(), webp()], [], tmp_path / "out", command="c")
+    found = read_results(tmp_path / "out")
+    (row,) = found.find("bd", codec="webp", against="paper", quantity="bd_rate")
+    assert row.value is not None
+    (mean,) = found.find("bd", codec="webp", against="jpeg", quantity="bd_rate_mean")
+    (single,) = found.find("bd", codec="webp", against="jpeg", quantity="bd_rate")
+    assert mean.value == single.value
+    assert "paper" in (tmp_path / "out" / "figures" / "psnr.svg").read_text()
+
+
+def test_foreign_results_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    for text in ("", "[]", "{}", '{"format": "vcm-eval/1"}', '{"format": "vcm-eval/1", "rows": [{"row": 1}]}'):
+        path.write_text(text)
+        with pytest.raises(FormatError):
+            read_results(tmp_path)
+    with pytest.raises(FormatError):
+        read_results(tmp_path / "nowhere.json")
+
+
+def test_results_json_has_no_nan(folder: Path) -> None:
+    def refuse(text: str) -> None:
+        raise AssertionError(text)
+
+    json.loads((folder / "results.json").read_text(), parse_constant=refuse)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a" / "b.txt", "text")
+    assert (tmp_path / "a" / "b.txt").read_text() == "text"
+    with pytest.raises(OutputError):
+        write_atomically(tmp_path / "a" / "b.txt" / "c", "text")
+
+
+def test_numbers_are_written_with_their_unit_in_mind() -> None:
+    def row(quantity: str, value: float | None, unit: str, section: str = "point") -> str:
+        return format_value(Row(1, section, "c", "p", "m", quantity, value, unit=unit))
+
+    assert row("encode", 0.0123, "s", "cost") == "12.3"
+    assert row("bpp", 0.01234, "bit/px") == "0.0123"
+    assert row("bpp", 1.2345, "bit/px") == "1.234"
+    assert row("bd_rate", -3.14159, "%", "bd") == "-3.14"
+    assert row("bd_rate", None, "%", "bd") == "–"
+    assert row("pictures", 1234.0, "", "count") == "1,234"
+    assert row_range([3, 1, 2, 9, 5, 6]) == "1–3, 5–6, 9"

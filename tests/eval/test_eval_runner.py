@@ -1,0 +1,267 @@
+"""The runner: caching, continuing, failures that are counted, rate search, processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+
+from vcm.codecs.pillow import UncompressedCodec, jpeg
+from vcm.codecs.protocol import CodecInfo, Image, QualityRange
+from vcm.errors import ImageError, OptionError
+from vcm.eval.data import Dataset, Picture, load_dataset
+from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
+from vcm.eval.machines import MachineInfo
+from vcm.eval.protocols import Protocol
+from vcm.eval.records import Cache, Found, Record
+from vcm.eval.runner import run
+from vcm.eval.worker import HEAD
+from vcm.structures import Detections
+
+
+class ToyCodec:
+    """As many zero bytes as the quality says, and the picture beside them. Counts its calls."""
+
+    def __init__(self, name: str = "toy", bad: int | None = None, version: str = "1") -> None:
+        self._name, self._bad, self._version = name, bad, version
+        self.calls = 0
+        self._last: Image = np.zeros((1, 1, 3), np.uint8)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def quality_range(self) -> QualityRange:
+        return QualityRange(1, 1000)
+
+    def compress(self, image: Image, quality: float) -> bytes:
+        self.calls += 1
+        if image[0, 0, 0] == self._bad:
+            raise ImageError("toy cannot code this")
+        self._last = image
+        return bytes(int(quality))
+
+    def decompress(self, data: bytes) -> Image:
+        return np.clip(self._last.astype(int) + 50 // len(data) + 1, 0, 255).astype(np.uint8)
+
+    def describe(self) -> CodecInfo:
+        return CodecInfo(self._name, self._version)
+
+
+class ToyBase(ToyCodec):
+    """A codec with a head of its own."""
+
+    def detect(self, data: bytes) -> Detections:
+        return _box(self._last)
+
+    def layer_bytes(self, data: bytes) -> dict[str, int]:
+        return {"header": 1, "base": len(data) - 1}
+
+
+class ToyMachine:
+    """Finds one person, whatever it sees."""
+
+    name = "eye"
+
+    def detect(self, image: Image) -> Detections:
+        return _box(image)
+
+    def describe(self) -> MachineInfo:
+        return MachineInfo("eye", "1")
+
+
+def _box(image: Image) -> Detections:
+    height, width = image.shape[:2]
+    box = np.array([[1, 1, width - 1, height - 1]], np.float32)
+    return Detections(box, np.array([0.9], np.float32), np.array([0]), width, height)
+
+
+def protocol(**changes: object) -> Protocol:
+    base = {
+        "name": "toy", "title": "Toy", "task": "distortion", "anchors": ["toy"], "metrics": ["psnr"],
+        "points": {"toy": [10, 20], "jpeg": [10, 50]}, "departures": ["everything"], "bootstrap": 10,
+    }  # fmt: skip
+    return Protocol.model_validate({**base, **changes})
+
+
+def pictures(folder: Path, count: int = 3) -> Dataset:
+    folder.mkdir(exist_ok=True)
+    for i in range(count):
+        noise = np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        noise[0, 0, 0] = i
+        PilImage.fromarray(noise).save(folder / f"{i}.png")
+    return load_dataset(folder, "plain")
+
+
+def boxed(data: Dataset) -> Dataset:
+    images = [CocoImage(p.id, p.name, 30, 20) for p in data.pictures]
+    boxes = {p.id: ([[1, 1, 29, 19]], [1]) for p in data.pictures}
+    truth = CocoGroundTruth.from_boxes("toy", images, [Category(1, "person")], boxes)
+    return Dataset(data.name, data.root, "coco", data.pictures, truth)
+
+
+def test_rate_is_the_length_of_the_file(tmp_path: Path) -> None:
+    found = run(protocol(), pictures(tmp_path / "d"), [ToyCodec()], [], tmp_path / "out")
+    records = found.codecs[0].records
+    assert list(records) == ["q=10", "q=20"]
+    assert {record.bytes for record in records["q=20"].values()} == {20}
+    record = records["q=10"]["1.png"]
+    assert (record.width, record.height) == (30, 20)
+    assert set(record.metrics) == {"psnr"}
+    assert (found.computed, found.cached, found.skipped) == (6, 0, ())
+
+
+def test_nothing_is_measured_twice(tmp_path: Path) -> None:
+    data = pictures(tmp_path / "d")
+    first = run(protocol(), data, [ToyCodec()], [], tmp_path / "out")
+    again = ToyCodec()
+    second = run(protocol(), data, [again], [], tmp_path / "out")
+    assert again.calls == 0
+    assert (second.computed, second.cached) == (0, 6)
+    assert second.codecs[0].records == first.codecs[0].records
+    more = ToyCodec()
+    third = run(protocol(points={"toy": [10, 20, 30]}), data, [more], [], tmp_path / "out")
+    assert (third.computed, third.cached) == (3, 6)
+    assert more.calls == 3 + 1  # and a warm-up
+
+
+def test_other_settings_metrics_machines_and_pictures_are_measured_anew(tmp_path: Path) -> None:
+    data, out = pictures(tmp_path / "d"), tmp_path / "out"
+    run(protocol(), data, [ToyCodec()], [], out)
+    assert run(protocol(), data, [ToyCodec(version="2")], [], out).computed == 6
+    assert run(protocol(metrics=["psnr", "psnr_y"]), data, [ToyCodec()], [], out).computed == 6
+    PilImage.fromarray(np.full((20, 30, 3), 9, np.uint8)).save(data.pictures[1].path)
+    assert run(protocol(), data, [ToyCodec()], [], out).computed == 2
+
+
+def test_a_killed_run_continues(tmp_path: Path) -> None:
+    data, out = pictures(tmp_path / "d"), tmp_path / "out"
+
+    def stop(codec: str, done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(protocol(), data, [ToyCodec()], [], out, progress=stop)
+    (cache,) = (out / "cache").glob("*.jsonl")
+    with cache.open("a") as file:
+        file.write('{"point":"q=20","pict')  # as a kill in the middle of a line leaves it
+    found = run(protocol(), data, [ToyCodec()], [], out)
+    assert (found.computed, found.cached) == (2, 4)
+    assert run(protocol(), data, [ToyCodec()], [], out).computed == 0
+
+
+def test_a_broken_picture_counts_for_no_codec_and_is_told(tmp_path: Path) -> None:
+    data, out = pictures(tmp_path / "d", 4), tmp_path / "out"
+    (tmp_path / "d" / "2.png").write_bytes(b"broken")
+    found = run(protocol(), data, [ToyCodec(), jpeg(), ToyCodec("fussy", bad=1)], [], out)
+    assert [picture.name for picture in found.dataset.pictures] == ["0.png", "3.png"]
+    assert all(set(by_name) == {"0.png", "3.png"} for c in found.codecs for by_name in c.records.values())
+    reasons = {(skip.picture, skip.codec) for skip in found.skipped}
+    assert reasons == {("2.png", ""), ("1.png", "fussy")}
+    assert all(skip.reason for skip in found.skipped)
+    # What failed is tried again, the rest is not.
+    again = run(protocol(), data, [ToyCodec(), jpeg(), ToyCodec("fussy", bad=1)], [], out)
+    assert again.skipped == found.skipped
+    failures = 2 + 2 + 5 + 5  # 2.png at every point of three codecs (five points where none are named), 1.png of fussy
+    assert (again.computed, again.cached) == (failures, found.computed - failures)
+
+
+def test_a_crash_of_a_library_is_a_reason_and_not_the_end(tmp_path: Path) -> None:
+    class Wild(ToyCodec):
+        def decompress(self, data: bytes) -> Image:
+            if self._last[0, 0, 0] == 1:
+                raise ZeroDivisionError("somewhere deep")
+            return super().decompress(data)
+
+    found = run(protocol(), pictures(tmp_path / "d"), [Wild()], [], tmp_path / "out")
+    assert {skip.picture for skip in found.skipped} == {"1.png"}
+    assert "ZeroDivisionError: somewhere deep" in found.skipped[0].reason
+
+
+def test_a_codec_that_changes_the_size_is_found_out(tmp_path: Path) -> None:
+    class Shrinking(ToyCodec):
+        def decompress(self, data: bytes) -> Image:
+            return super().decompress(data)[:-1]
+
+    with pytest.raises(OptionError, match="another size"):
+        run(protocol(), pictures(tmp_path / "d"), [Shrinking()], [], tmp_path / "out")
+
+
+def test_target_rates_are_met_by_search(tmp_path: Path) -> None:
+    wanted = protocol(points={}, rate_targets=[0.5, 2.0, 100.0])
+    found = run(wanted, pictures(tmp_path / "d", 1), [ToyCodec()], [], tmp_path / "out").codecs[0].records
+    pixels = 20 * 30
+    assert found["bpp=0.5"]["0.png"].bytes in (37, 38)  # 37.5 would be met
+    assert found["bpp=2"]["0.png"].quality == 2 * pixels / 8
+    assert found["bpp=100"]["0.png"].bytes == 1000  # the nearest that can be reached
+
+
+def test_machines_see_the_decoded_picture_and_heads_the_file(tmp_path: Path) -> None:
+    data = boxed(pictures(tmp_path / "d"))
+    plan = protocol(task="detection", accuracy=["ap"])
+    found = run(plan, data, [ToyCodec(), ToyBase("base")], [ToyMachine()], tmp_path / "out")
+    pixels, base = (codec.records[codec.points[0].label]["0.png"] for codec in found.codecs)
+    assert set(pixels.found) == {"eye"}
+    assert set(base.found) == {HEAD}
+    assert base.metrics == {}
+    assert base.layers == {"header": 1, "base": base.bytes - 1}
+
+
+def test_pseudo_ground_truth_comes_from_the_uncompressed_pictures(tmp_path: Path) -> None:
+    plan = protocol(task="detection", accuracy=["ap"])
+    codecs = [UncompressedCodec(), ToyCodec()]
+    found = run(plan, pictures(tmp_path / "d"), codecs, [ToyMachine()], tmp_path / "out", pseudo="eye")
+    truth = found.dataset.ground_truth
+    assert truth is not None
+    assert truth.pseudo
+    assert truth.name.startswith("pseudo:eye")
+    assert len(truth.boxes) == 3
+
+
+def test_wrong_calls_are_refused(tmp_path: Path) -> None:
+    data, out = pictures(tmp_path / "d"), tmp_path / "out"
+    detect = protocol(task="detection", accuracy=["ap"])
+    cases = [
+        (protocol(), [], [], {}, "no codec"),
+        (protocol(), [ToyCodec(), ToyCodec()], [], {}, "one name"),
+        (protocol(), [ToyCodec()], [ToyMachine()], {}, "distortion only"),
+        (protocol(), [ToyBase()], [], {}, "pixels"),
+        (protocol(), [ToyCodec()], [], {"jobs": 0}, "jobs"),
+        (detect, [ToyCodec()], [], {}, "needs a machine"),
+        (detect, [ToyCodec()], [ToyMachine()], {}, "needs boxes"),
+        (detect, [ToyCodec()], [ToyMachine()], {"pseudo": "eye"}, "pseudo"),
+    ]
+    for plan, codecs, machines, options, message in cases:
+        with pytest.raises(OptionError, match=message):
+            run(plan, data, codecs, machines, out, **options)  # type: ignore[arg-type]
+
+
+def test_processes_give_the_same_records(tmp_path: Path) -> None:
+    data = pictures(tmp_path / "d", 2)
+    plan = protocol(points={"jpeg": [30]})
+    one = run(plan, data, [jpeg()], [], tmp_path / "one").codecs[0].records["q=30"]
+    two = run(plan, data, [jpeg()], [], tmp_path / "two", jobs=2).codecs[0].records["q=30"]
+    assert {n: (r.bytes, r.metrics) for n, r in one.items()} == {n: (r.bytes, r.metrics) for n, r in two.items()}
+
+
+def test_records_survive_the_cache(tmp_path: Path) -> None:
+    found = Found.of(_box(np.zeros((20, 30, 3), np.uint8)), 0.5)
+    record = Record(
+        "q=1", "a.png", "00", None, 1.0, 30, 20, 77, {"base": 7}, 0.1, 0.2, None, {"psnr": 30.5}, {"m": found}
+    )
+    cache = Cache(tmp_path / "deep" / "c.jsonl")
+    cache.add(record)
+    cache.add(Record("q=1", "b.png", "01", error="failed"))
+    cache.close()
+    assert list(Cache(tmp_path / "deep" / "c.jsonl").records.values()) == [record]
+    assert found.detections(30, 20).boxes.tolist() == [[1, 1, 29, 19]]
+
+
+def test_picture_is_named_in_an_unreadable_file(tmp_path: Path) -> None:
+    data = Dataset("d", tmp_path, "plain", (Picture(0, "gone.png", tmp_path / "gone.png"),))
+    with pytest.raises(OptionError, match=r"gone\.png"):
+        run(protocol(), data, [ToyCodec()], [], tmp_path / "out")
