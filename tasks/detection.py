@@ -155,7 +155,10 @@ class DetectionHead(nn.Module):
         keep = batched_nms(picked, values, found[:, 1], nms_iou)
         keep = keep[(picked[keep, 2] > picked[keep, 0]) & (picked[keep, 3] > picked[keep, 1])][:MAX_DETECTIONS]
         sx, sy = latents.scale
-        scaled = picked[keep] * boxes.new_tensor([sx, sy, sx, sy])
+        # Rounding may carry a side past the picture's; clipped again.
+        scaled = torch.minimum(
+            picked[keep] * boxes.new_tensor([sx, sy, sx, sy]), boxes.new_tensor(latents.source_size * 2)
+        )
         return Detections(
             scaled.cpu().numpy().astype(np.float32),
             values[keep].cpu().numpy().astype(np.float32),

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, overload
 
@@ -62,9 +62,11 @@ def load(name: str | Path = "vcm-s", device: str | torch.device = "cpu") -> Code
 
     Args:
         name: ``vcm-s`` or a path to a ``.safetensors`` file.
-        device: where it runs. Files decode to the same symbols on every device.
+        device: where it runs; it must have float64 (Apple's ``mps`` has not). Files decode to the same symbols on
+            every device.
 
     Raises:
+        OptionError: torch knows no such device.
         ModelNotFoundError: no such model.
         WeightsError: the file is not a model of ours or is inconsistent.
     """
@@ -82,7 +84,10 @@ class Codec:
     """
 
     def __init__(self, loaded: LoadedModel, device: str | torch.device = "cpu") -> None:
-        self._device = torch.device(device)
+        try:
+            self._device = torch.device(device)
+        except RuntimeError as error:
+            raise OptionError("no such device", expected="cpu, cuda, cuda:1 …", found=device) from error
         self._model = loaded.model.to(self._device)
         self._detect = loaded.detect.to(self._device)
         self._classify = loaded.classify.to(self._device)
@@ -133,19 +138,18 @@ class Codec:
             ImageError: the picture cannot be read or is smaller than 16 px or too large.
             OptionError: an option is out of range.
         """
-        if isinstance(image, list):
+        if isinstance(image, list | tuple):
             return [
                 self.encode(i, quality=quality, base_quality=base_quality, base_only=base_only, target_bpp=target_bpp,
                             base_scale=base_scale, keep_gps=keep_gps) for i in image
             ]  # fmt: skip
         q, base_q = _quality_index("quality", quality), _quality_index("base_quality", base_quality)
-        if target_bpp is not None and not 0 < target_bpp < 1000:
-            raise OptionError("target_bpp is out of range", expected="above 0, below 1000", found=target_bpp)
-        if base_scale is not None and not (isinstance(base_scale, int) and 1 <= base_scale <= 8):
+        _check_target(target_bpp)
+        if base_scale is not None and not _whole(base_scale, 1, 8):
             raise OptionError("base_scale is out of range", expected="1 to 8 eighths", found=base_scale)
         source = load_image(image, keep_gps=keep_gps)
         x = self._tensor(source)
-        scale = base_scale or default_base_scale(source.width, source.height)
+        scale = int(base_scale) if base_scale else default_base_scale(source.width, source.height)
         y_base = self._model.analyse_base(x, scale)
 
         def with_base(index: int) -> tuple[Bitstream, BaseLatents]:
@@ -188,13 +192,14 @@ class Codec:
             FingerprintError: the base was written by other weights.
             OptionError: an option is out of range, or the lists differ in length.
         """
-        if isinstance(source, list) or isinstance(image, list):
-            if not (isinstance(source, list) and isinstance(image, list)) or len(source) != len(image):
+        if isinstance(source, list | tuple) or isinstance(image, list | tuple):
+            if not (isinstance(source, list | tuple) and isinstance(image, list | tuple)) or len(source) != len(image):
                 raise OptionError("files and pictures come as two lists of one length")
             return [
                 self.enhance(s, i, quality=quality, target_bpp=target_bpp) for s, i in zip(source, image, strict=True)
             ]
         q = _quality_index("quality", quality)
+        _check_target(target_bpp)
         file = source if isinstance(source, Bitstream) else read(source)
         if file.enhancement is not None:
             raise LayerError(
@@ -353,7 +358,7 @@ class Codec:
             OptionError: ``layers`` is out of range.
         """
 
-        if layers is not None and not (isinstance(layers, int) and layers >= 1):
+        if layers is not None and not _whole(layers, 1, float("inf")):
             raise OptionError("layers is out of range", expected="at least 1", found=layers)
 
         def one(s: StreamSource) -> Image.Image:
@@ -411,6 +416,15 @@ def _quality_index(name: str, quality: object) -> int:
     if not (isinstance(quality, Real) and 0 <= float(quality) <= 100):
         raise OptionError(f"{name} is out of range", expected="0 to 100", found=quality)
     return round(float(quality) * MAX_QUALITY / 100)
+
+
+def _whole(value: object, low: int, high: float) -> bool:
+    return isinstance(value, Integral) and low <= int(value) <= high
+
+
+def _check_target(target_bpp: object) -> None:
+    if target_bpp is not None and not (isinstance(target_bpp, Real) and 0 < float(target_bpp) < 1000):
+        raise OptionError("target_bpp is out of range", expected="above 0, below 1000", found=target_bpp)
 
 
 def _each(call: Callable[[Any], _T], source: Any) -> _T | list[_T]:

@@ -45,7 +45,8 @@ def assemble(architecture: Architecture, base_id: str, picture_id: str) -> nn.Mo
         }
     )
     fuse_batchnorm(modules)
-    modules.eval().requires_grad_(False)
+    # Single precision whatever torch's default is: pictures and latents come as float32.
+    modules.float().eval().requires_grad_(False)
     return modules
 
 
@@ -64,7 +65,7 @@ def load_weights(path: Path) -> LoadedModel:
             meta = file.metadata() or {}
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file", found=str(error).splitlines()[0]) from error
+        raise WeightsError(f"{path} is not a readable safetensors file", found=str(error).partition("\n")[0]) from error
     if meta.get("format") != FORMAT:
         raise WeightsError(f"{path} holds no VCM weights", expected=FORMAT, found=meta.get("format"))
     architecture = ARCHITECTURES.get(meta.get("architecture", ""))

@@ -252,12 +252,12 @@ class ScalableModel(nn.Module):
         # The last position may reach over the coded picture's edge; what is shown is the part inside.
         small = small[:, :, : max(1, -(-bh // 4)), : max(1, -(-bw // 4))].clamp(0, 255)
         out = torch.empty(height, width, 3, dtype=torch.uint8, device=small.device)
-        columns = base_positions(width, 0, width, small.shape[3]).to(small.device)
+        columns = base_positions(width, 0, 4 * width, bw).to(small.device)
         # By bands of rows: in floating point the whole picture would take a dozen times what it takes as bytes.
         band = max(1, _BAND_PIXELS // width)
         for top in range(0, height, band):
             bottom = min(top + band, height)
-            rows = base_positions(bottom - top, top, height, small.shape[2]).to(small.device)
+            rows = base_positions(bottom - top, top, 4 * height, bh).to(small.device)
             x = sample_base(small, (rows, columns))[0]
             out[top:bottom] = x.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
         return out

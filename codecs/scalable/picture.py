@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from vcm.nn.blocks import FiLM, ResidualBlock
 
 __all__ = [
-    "HALO",
     "GridMap",
     "PictureAnalysis",
     "PictureSynthesis",
@@ -18,9 +17,6 @@ __all__ = [
     "nearest_rows",
     "sample_base",
 ]
-
-HALO = 128
-"""Source pixels around a window that analysis and synthesis may look at: more than either's receptive field."""
 
 
 def nearest_rows(count: int, offset: int, source: int, coded: int, grid: int) -> Tensor:
@@ -122,7 +118,8 @@ class PictureAnalysis(nn.Module):
         h = F.leaky_relu(self.down2(F.pixel_unshuffle(x, 2)), 0.1)
         h = self.res4(F.leaky_relu(self.down4(h), 0.1))
         h = self.res8(F.leaky_relu(self.down8(h), 0.1))
-        return F.conv2d(x, self.linear, stride=16) + self.down16(h)
+        out: Tensor = F.conv2d(x, self.linear, stride=16) + self.down16(h)
+        return out
 
 
 class PictureSynthesis(nn.Module):

@@ -1,0 +1,38 @@
+"""What an installed package holds. An editable install finds everything, so only these lists can be wrong."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+FOLDERS = {"vcm": "vcm", "codecs": "vcm.codecs", "tasks": "vcm.tasks", "eval": "vcm.eval", "configs": "vcm.configs"}
+
+
+def _packages() -> dict[str, Path]:
+    """Name and folder of everything with an ``__init__.py``; the symlinks inside ``vcm/`` are not followed."""
+    found = {}
+    for folder, name in FOLDERS.items():
+        for init in (ROOT / folder).rglob("__init__.py"):
+            inner = init.parent.relative_to(ROOT / folder)
+            if not any((ROOT / folder / part).is_symlink() for part in [inner, *inner.parents]):
+                found[".".join([name, *inner.parts])] = init.parent
+    return found
+
+
+def test_every_package_is_installed():
+    assert sorted(SETUPTOOLS["packages"]) == sorted(_packages())
+
+
+def test_data_files_are_installed():
+    packages = _packages()
+    for name, folder in packages.items():
+        installed = {path for pattern in SETUPTOOLS["package-data"].get(name, []) for path in folder.glob(pattern)}
+        inner = [place for place in packages.values() if place != folder and place.is_relative_to(folder)]
+        links = [path for path in folder.iterdir() if path.is_symlink()]
+        for path in folder.rglob("*"):
+            if path.suffix in {".yaml", ".html", ".npy", ".txt"} and not any(
+                path.is_relative_to(other) for other in (*inner, *links)
+            ):
+                assert path in installed, f"{path} is not in the package-data of {name}"
