@@ -47,7 +47,9 @@ def make_tiny(path: Path = TINY_WEIGHTS, seed: int = 1) -> None:
                 parameter[:80].add_(2.5)  # so that a random head finds something
             elif name.endswith("predict.weight"):
                 parameter.mul_(40)
-            elif name in ("analysis.project.weight", "picture_analysis.down16.weight"):
+            elif name.startswith("analysis.") and parameter.dim() == 4:
+                torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu")  # torch's default forgets the picture
+            elif name == "picture_analysis.down16.weight":
                 parameter.mul_(16)  # latents of several units
             elif ".net." in name and name.endswith(".1.weight"):
                 parameter.mul_(10)  # means of several units, scales over octaves: symbols of all sizes, skipped ones

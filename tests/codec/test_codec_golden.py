@@ -1,0 +1,119 @@
+"""The golden file of format version 1 decodes to what it decoded to on the day it was written, for ever.
+
+It was written by ``tiny.make_golden``. If a test here fails after a change of code, the change orphans files.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import numpy as np
+import pytest
+import torch
+from codec_tools import Recorder, Replay, digest, fixed_latents, model_of
+from tiny import GOLDEN_FILE, TINY_WEIGHTS, golden_picture, tiny_codec
+
+import vcm
+from vcm.bitstream import Layer, parse
+from vcm.codecs.scalable.latent_coder import LatentCoder
+from vcm.codecs.scalable.model import _tile_slices
+
+FILE_SHA256 = "336166e2ce76d35204d64fa74259ed30c4576070fb003d3ed4bfaa858a878b29"
+FINGERPRINTS = ("444849c801202bd6", "2b7ded279466ee5e")
+BASE_LATENTS, PICTURE_LATENTS = "a26004659ab65e82c06fd332f47e4131", "12962c99bb12ce3d529dfbc5724edf38"
+"""blake2b, 16 bytes, of the int64 latents."""
+
+
+def test_the_golden_file_is_the_one_that_was_pinned() -> None:
+    data = GOLDEN_FILE.read_bytes()
+    assert sha256(data).hexdigest() == FILE_SHA256
+    file = parse(data)
+    assert (file.width, file.height, file.base_scale, file.codec_id) == (1056, 72, 8, 1)
+    assert [len(layer.tiles) for layer in file.layers] == [2, 2]
+    assert file.to_bytes() == data
+
+
+def test_fingerprints_are_pinned() -> None:
+    codec = tiny_codec()
+    assert (codec.fingerprint.hex(), codec.fingerprint_enhancement.hex()) == FINGERPRINTS
+    assert tuple(layer.fingerprint.hex() for layer in parse(GOLDEN_FILE.read_bytes()).layers) == FINGERPRINTS
+
+
+def test_latents_are_pinned() -> None:
+    base, picture = fixed_latents(model_of(tiny_codec()), parse(GOLDEN_FILE.read_bytes()))
+    assert (tuple(base.shape), tuple(picture.shape)) == ((1, 8, 5, 66), (1, 16, 5, 66))
+    assert digest(base) == BASE_LATENTS
+    assert digest(picture) == PICTURE_LATENTS
+
+
+def recoded(coder: LatentCoder, layer: Layer, size: tuple[int, int], base: list[torch.Tensor | None]) -> list[bytes]:
+    """The streams that the layer's own symbols give."""
+    out = []
+    for stream, (rows, columns), features in zip(layer.tiles, _tile_slices(*size), base, strict=True):
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        reader = Recorder(stream)
+        coder.walk(reader, None, shape, layer.quality, features)
+        writer = Replay(reader.symbols)
+        coder.walk(writer, None, shape, layer.quality, features)
+        out.append(writer.encoder.finish())
+    return out
+
+
+def test_the_same_integer_latents_give_the_same_bytes() -> None:
+    model, file = model_of(tiny_codec()), parse(GOLDEN_FILE.read_bytes())
+    size = file.width, file.height
+    assert recoded(model.base, file.base_layer, size, [None, None]) == list(file.base_layer.tiles)
+    base = model.decode_base(file.header, file.base_layer)
+    features = model.picture.base_features(base.fixed)
+    conditions = [model._base_features(base, rows, columns, features) for rows, columns in _tile_slices(*size)]
+    assert file.enhancement is not None
+    assert recoded(model.picture, file.enhancement, size, list(conditions)) == list(file.enhancement.tiles)
+
+
+def test_decoded_latents_coded_again_with_the_same_hyper_latents_give_the_same_bytes() -> None:
+    """The encoder's own way from real latents to symbols: those of ``y_hat`` are those that made it."""
+    model, file = model_of(tiny_codec()), parse(GOLDEN_FILE.read_bytes())
+    layer = file.base_layer
+    fixed = model.decode_base(file.header, layer).fixed
+    for stream, (rows, columns) in zip(layer.tiles, _tile_slices(file.width, file.height), strict=True):
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        reader = Recorder(stream)
+        model.base.walk(reader, None, shape, layer.quality)
+        left = list(reader.symbols)
+
+        def check(
+            target: torch.Tensor | None, mean: torch.Tensor, index: torch.Tensor, gain: torch.Tensor,
+            left: list[torch.Tensor] = left, hyper: torch.Tensor = reader.symbols[0],
+        ) -> torch.Tensor:  # fmt: skip
+            symbols = left.pop(0)
+            assert target is not None
+            if symbols is not hyper:
+                chosen = ((target - mean / 1024) * torch.exp2(gain / 32)).round().long()
+                assert torch.equal(chosen, symbols)
+            return symbols
+
+        model.base.walk(check, fixed[:, :, rows, columns].double() / 1024, shape, layer.quality)
+
+
+def test_encoding_the_golden_picture_again_gives_a_file_that_decodes_alike() -> None:
+    """Encoders are float, so another machine may choose a few other symbols; here, nearly all latents must agree."""
+    again = tiny_codec().encode(golden_picture(), quality=70, base_quality=60, base_scale=8)
+    model, golden = model_of(tiny_codec()), parse(GOLDEN_FILE.read_bytes())
+    assert abs(again.total_bytes / golden.total_bytes - 1) < 0.02
+    for a, b in zip(fixed_latents(model, again), fixed_latents(model, golden), strict=True):
+        assert ((a - b).abs() < 1024).float().mean() > 0.95
+
+
+def test_the_golden_file_serves_every_task() -> None:
+    codec = tiny_codec()
+    assert len(codec.detect(GOLDEN_FILE)) > 0
+    assert codec.classify(GOLDEN_FILE).scores.shape == (80,)
+    picture = codec.decode(GOLDEN_FILE)
+    assert (picture.size, picture.mode) == ((1056, 72), "RGB")
+    assert np.asarray(picture).std() > 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here: not tried")
+def test_latents_are_those_on_a_gpu_too() -> None:
+    base, _ = fixed_latents(model_of(vcm.load(TINY_WEIGHTS, "cuda")), parse(GOLDEN_FILE.read_bytes()))
+    assert digest(base) == BASE_LATENTS

@@ -1,0 +1,173 @@
+"""Transforms by window equal those in one piece, and tiles leave no seams."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+import pytest
+import torch
+from codec_tools import copy_of, model_of, noise
+from tiny import tiny_codec
+from torch import Tensor, nn
+
+from vcm.codecs.scalable import model as model_module
+from vcm.codecs.scalable.analysis import BaseAnalysis
+from vcm.codecs.scalable.model import _BASE_HALO, _PICTURE_HALO, BaseLatents
+from vcm.codecs.scalable.picture import (
+    PictureAnalysis,
+    PictureSynthesis,
+    base_positions,
+    nearest_rows,
+    sample_base,
+)
+from vcm.codecs.scalable.windows import analyse, windows
+from vcm.nn.blocks import fuse_batchnorm
+
+
+def tensor(picture: np.ndarray) -> Tensor:
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].double()
+
+
+def lively(module: nn.Module) -> nn.Module:
+    """Random weights that carry a signal from end to end (torch's default fades with depth)."""
+    torch.manual_seed(0)
+    for p in module.parameters():
+        if p.dim() == 4:
+            nn.init.kaiming_normal_(p, nonlinearity="relu")
+    return fuse_batchnorm(module.eval()).double().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "window", "halo"), [(1, 1, 4, 2), (9, 5, 4, 2), (8, 8, 4, 0), (3, 40, 16, 8)]
+)
+def test_windows_cover_every_position_once(rows: int, columns: int, window: int, halo: int) -> None:
+    seen = np.zeros((rows, columns), int)
+    for w in windows(rows, columns, window, halo):
+        seen[w.r0 : w.r1, w.c0 : w.c1] += 1
+        assert 0 <= w.R0 <= w.r0 < w.r1 <= w.R1 <= rows
+        assert 0 <= w.C0 <= w.c0 < w.c1 <= w.C1 <= columns
+        assert (max(0, w.r0 - halo), min(columns, w.c1 + halo)) == (w.R0, w.C1)
+    assert (seen == 1).all()
+
+
+def test_base_analysis_of_the_shipped_shape_by_window_equals_the_whole() -> None:
+    """The real trunk: its receptive field, over 400 px to each side, lies within the halo."""
+    network = lively(BaseAnalysis())
+    with torch.inference_mode():
+        x = tensor(noise(1504, 64, 1))
+        whole = network(x)
+        parts = analyse(network, x, window=24, halo=_BASE_HALO)
+        short = analyse(network, x, window=24, halo=12)
+    size = whole.abs().max()
+    assert (parts - whole).abs().max() < 1e-11 * size
+    assert (short - whole).abs().max() > 1e-9 * size  # so the comparison above can fail
+
+
+def test_picture_analysis_of_the_shipped_shape_by_window_equals_the_whole() -> None:
+    network = lively(PictureAnalysis())
+    with torch.inference_mode():
+        x = tensor(noise(480, 96, 2))
+        whole = network(x)
+        parts = analyse(network, x, window=6, halo=_PICTURE_HALO)
+        short = analyse(network, x, window=6, halo=1)
+    size = whole.abs().max()
+    assert (parts - whole).abs().max() < 1e-11 * size
+    assert (short - whole).abs().max() > 1e-9 * size
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_synthesis_by_window_equals_the_whole(shipped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(copy_of(tiny_codec())).double()
+    channels, base_channels = 16, 8
+    if shipped:
+        channels, base_channels = 160, 48
+        model.synthesis = lively(PictureSynthesis())
+    torch.manual_seed(1)
+    base = BaseLatents(torch.randint(-4000, 4000, (1, base_channels, 3, 12)), (190, 40), (379, 80), 500)
+    y = torch.randn(1, channels, 5, 24, dtype=torch.float64)
+    with torch.inference_mode():
+        whole = model._synthesise(y, base, 600)
+        monkeypatch.setattr(model_module, "_WINDOW", 3)
+        parts = model._synthesise(y, base, 600)
+        monkeypatch.setattr(model_module, "_PICTURE_HALO", 1)
+        short = model._synthesise(y, base, 600)
+    assert whole.shape == (80, 379, 3)
+    assert torch.equal(parts, whole)
+    assert not torch.equal(short, whole)
+
+
+def test_base_analysis_by_window_through_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the encoder calls it, padding and cropping included."""
+    model = model_of(copy_of(tiny_codec())).double()
+    x = tensor(noise(333, 177, 3))
+    for scale in (8, 5):
+        whole = model.analyse_base(x, scale)
+        monkeypatch.setattr(model_module, "_WINDOW", 4)
+        assert torch.allclose(model.analyse_base(x, scale), whole, rtol=1e-10, atol=1e-10)
+        assert whole.shape[2:] == (ceil(ceil(177 * scale / 8) / 16), ceil(ceil(333 * scale / 8) / 16))
+        monkeypatch.undo()
+
+
+def test_padding_repeats_the_border() -> None:
+    """What lies outside the picture is its last row and column: a flat picture stays flat up to its edge."""
+    model = model_of(tiny_codec())
+    flat = torch.full((1, 3, 50, 70), 90.0)
+    padded = torch.full((1, 3, 64, 80), 90.0)
+    assert torch.equal(model.analyse_picture(flat), model.analyse_picture(padded))
+    assert torch.equal(
+        model.analyse_base(flat, 8), model.analyse_base(torch.full((1, 3, 64, 96), 90.0), 8)[:, :, :4, :5]
+    )
+
+
+def test_tiles_leave_no_seams() -> None:
+    """Coding noise near a tile's border is like coding noise elsewhere."""
+    codec = tiny_codec()
+    model = model_of(codec)
+    picture = noise(1200, 48, 5)
+    file = codec.encode(picture, quality=100, base_quality=100)
+    assert file.enhancement is not None
+    assert len(file.enhancement.tiles) == 2
+    base = model.decode_base(file.header, file.base_layer)
+    with torch.inference_mode():
+        exact = model._synthesise(model.analyse_picture(tensor(picture).float()), base, 1023)
+        coded = model.decode_picture(file.enhancement, base)
+    error = (coded.double() - exact.double()).abs().mean((0, 2))
+    at_border, elsewhere = error[1008:1040].mean(), error[900:1150].mean()
+    assert elsewhere > 0
+    assert at_border < 1.5 * elsewhere
+
+
+def test_preview_by_bands_equals_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(tiny_codec())
+    base = BaseLatents(torch.randint(-4000, 4000, (1, 8, 4, 7)), (100, 60), (231, 131), 500)
+    small = model.preview(base.y_hat())[:, :, :15, :25].clamp(0, 255)
+    wanted = nn.functional.interpolate(small, (131, 231), mode="bilinear", align_corners=False)[0]
+    whole = model.decode_preview(base)
+    assert (whole.permute(2, 0, 1).float() - wanted).abs().max() < 0.51
+    # 57 px are 14.25 preview pixels: the last row is cut, the others stay where they belong.
+    cut = model.decode_preview(BaseLatents(base.fixed, (100, 57), (200, 114), 500))
+    full = model.decode_preview(BaseLatents(base.fixed, (100, 60), (200, 120), 500))
+    assert (cut[:100].short() - full[:100].short()).abs().max() <= 1
+    monkeypatch.setattr(model_module, "_BAND_PIXELS", 1000)
+    assert torch.equal(model.decode_preview(base), whole)
+
+
+@pytest.mark.parametrize(("source", "coded"), [(100, 100), (1030, 129), (640, 400), (17, 3), (65535, 8192)])
+def test_base_positions_follow_the_centres(source: int, coded: int) -> None:
+    count, grid = -(-source // 16), -(-coded // 16)
+    nearest = nearest_rows(count, 0, source, coded, grid)
+    position = base_positions(count, 0, source, coded)
+    for i in range(0, count, max(1, count // 50)):
+        centre = (16 * i + 8) * coded / source / 16  # of the enhancement position, in base positions from the edge
+        assert position[i].item() == pytest.approx(centre - 0.5, abs=2e-3)
+        assert nearest[i].item() == min(int(centre + 1e-9), grid - 1)
+    assert torch.equal(nearest_rows(count - 1, 1, source, coded, grid), nearest[1:])
+    assert torch.equal(base_positions(count - 1, 1, source, coded), position[1:])
+
+
+def test_sample_base_is_bilinear_with_repeated_edges() -> None:
+    y = torch.tensor([[[[0.0, 10.0], [20.0, 30.0]]]])
+    at = torch.tensor([-0.5, 0.0, 0.25, 1.0, 1.5]), torch.tensor([0.5, 5.0])
+    wanted = [[5.0, 10.0], [5.0, 10.0], [10.0, 15.0], [25.0, 30.0], [25.0, 30.0]]
+    assert sample_base(y, at)[0, 0].tolist() == wanted
