@@ -102,17 +102,17 @@ class Replay:
 
 
 class Drawn:
-    """Writes symbols drawn from the Gaussians that the networks predict; now and then one far outside."""
+    """Writes symbols drawn from the Gaussians that the networks predict; ``far`` of them anywhere. Or zeros only."""
 
-    def __init__(self, seed: int, far: float = 0.002) -> None:
-        self.rng, self.encoder, self.far = np.random.default_rng(seed), Encoder(), far
+    def __init__(self, seed: int, far: float = 0.002, *, zero: bool = False) -> None:
+        self.rng, self.encoder, self.far, self.zero = np.random.default_rng(seed), Encoder(), far, zero
         self.symbols: list[Tensor] = []
 
     def __call__(self, target: Tensor | None, mean: Tensor, index: Tensor, gain: Tensor) -> Tensor:
         at = index.cpu().numpy()
         drawn = np.rint(self.rng.normal(size=at.shape) * 2.0 ** (at / 8 - 4))
         drawn = np.where(self.rng.random(at.shape) < self.far, self.rng.integers(-32767, 32768, at.shape), drawn)
-        symbols = np.where(at < SKIP_INDEX, 0, drawn).astype(np.int32)
+        symbols = np.where((at < SKIP_INDEX) | self.zero, 0, drawn).astype(np.int32)
         self.encoder.push(symbols, at.astype(np.uint8))
         self.symbols.append(torch.from_numpy(symbols).long().to(index.device))
         return self.symbols[-1]
