@@ -239,7 +239,7 @@ def _decibels(mean_squared_error: float, peak: float) -> float:
 def _rgb_tensor(picture: Picture) -> torch.Tensor:
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255.0
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255.0
 
 
 def _luma_tensor(plane: npt.NDArray[np.float64], *, double: bool = False) -> torch.Tensor:
