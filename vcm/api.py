@@ -328,13 +328,26 @@ class Codec:
     def run(self, name: str, source: StreamSource | list[StreamSource]) -> Any:
         """Run a head on a file's base latents.
 
+        Args:
+            name: ``detect``, ``classify``, or one that :meth:`add_head` registered.
+            source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+
+        Returns:
+            what the head gives; in :class:`Detections` and :class:`Classification` with the bytes that were read.
+
         Raises:
             HeadError: no head of that name.
         """
         head = self._heads.get(name)
         if head is None:
             raise HeadError("no head of that name", expected=", ".join(self._heads), found=name)
-        return _each(lambda s: head(self._latents(s)[0]), source)
+
+        def one(s: StreamSource) -> Any:
+            latents, count = self._latents(s)
+            found = head(latents)
+            return replace(found, bytes_read=count) if isinstance(found, Detections | Classification) else found
+
+        return _each(one, source)
 
     @overload
     def decode(self, source: list[StreamSource], *, layers: int | None = ...) -> list[Image.Image]: ...

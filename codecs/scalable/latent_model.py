@@ -164,8 +164,9 @@ class LatentModel(nn.Module):
         steps = 256 * SCALE_UNIT  # knots in 1/256 of a gain step, so that interpolation is integer too
         out = {f"net.{k}": v for k, v in ints.state_dict().items()}
         out |= {f"h_a.{k}": v.detach() for k, v in self.h_a.state_dict().items()}
-        out["gain_y"] = (self.gain_y * steps).round().to(torch.int32)
-        out["gain_z"] = (self.gain_z * steps).round().to(torch.int32)
-        out["prior_mean"] = (self.prior_mean * MEAN_UNIT).round().to(torch.int32)
+        limit = 12 * steps  # octaves; what LatentCoder.check accepts
+        out["gain_y"] = (self.gain_y * steps).round().clamp(-limit, limit).to(torch.int32)
+        out["gain_z"] = (self.gain_z * steps).round().clamp(-limit, limit).to(torch.int32)
+        out["prior_mean"] = (self.prior_mean * MEAN_UNIT).round().clamp(-65535, 65535).to(torch.int32)
         out["prior_scale"] = ((self.prior_log2 + SCALE_ORIGIN) * SCALE_UNIT).round().clamp(0, 32 * 14).to(torch.int32)
         return out

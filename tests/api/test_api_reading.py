@@ -131,6 +131,8 @@ def test_heads_of_ones_own(file: Bitstream) -> None:
     wanted = float(codec.latents(file).y_hat.mean())
     assert codec.run("mean", file) == wanted
     assert codec.run("mean", [file, file.to_bytes()]) == [wanted, wanted]
+    assert codec.run("detect", file.to_bytes()).bytes_read == len(file.base)
+    assert codec.run("classify", [file])[0].bytes_read == len(file.base)
     for name in ("mean", "detect"):
         with pytest.raises(HeadError, match=f"a head of that name exists: found {name}"):
             codec.add_head(name, mean)

@@ -108,7 +108,9 @@ class QuantConv2d(nn.Module):
         with torch.no_grad():
             scale = self._scale().double()
             weight = (self.weight.double() / scale[:, None, None, None]).round().to(torch.int8)
-            bias = (self.bias.double() * ACTIVATION_UNIT / scale).round().to(torch.int32)
+            # A bias that no input can outweigh is cut to what an accumulator holds; the output saturates either way.
+            room = MAX_ACCUMULATOR - 1 - weight.double().abs().sum((1, 2, 3)) * MAX_ACTIVATION
+            bias = (self.bias.double() * ACTIVATION_UNIT / scale).round().clamp(-room, room).to(torch.int32)
             units = torch.full_like(scale, ACTIVATION_UNIT) if self.units is None else self.units.double()
             multiplier = (scale * units / ACTIVATION_UNIT * (1 << SHIFT)).round().to(torch.int32)
         layer = IntConv2d(weight.shape[1], weight.shape[0], weight.shape[2], self.units is None, self.limit)

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ def run_stage(
         save_checkpoint(folder, tensors, {"step": step, "stage": c.name}, config.shard_mib)
 
     began = saved = time.monotonic()
-    log = (folder / "metrics.jsonl").open("a")
+    log = _log(folder / "metrics.jsonl", start)
     count = TextColumn("{task.completed}/{task.total} {task.fields[info]}")
     columns = (TextColumn("{task.description}"), BarColumn(), count, TimeElapsedColumn(), TimeRemainingColumn())
     writer = _tensorboard(folder)
@@ -153,6 +154,13 @@ def run_stage(
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in average.items()}, temporary)
     temporary.replace(weights)
     return StageResult(weights, step, step >= c.steps)
+
+
+def _log(path: Path, start: int) -> TextIO:
+    """The metrics file, open for appending, with the rows up to step ``start`` that a former run left."""
+    rows = path.read_text().splitlines(keepends=True) if start and path.is_file() else []
+    path.write_text("".join(row for row in rows if json.loads(row)["step"] <= start))
+    return path.open("a")
 
 
 def _tensorboard(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
