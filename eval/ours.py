@@ -59,7 +59,7 @@ class _Ours:
 
     def _complexity(self, encode: str, decode: str) -> Complexity:
         costs = {cost.stage: cost.kmac_per_px for cost in self._codec.complexity()}
-        return Complexity(costs[encode], costs[decode], None)
+        return Complexity(costs[encode], costs[decode], self._codec.parameters)
 
 
 @dataclass(frozen=True)

@@ -400,6 +400,11 @@ class Codec:
 
     # -- cost ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def parameters(self) -> int:
+        """Learned numbers of the codec, both layers, integer networks included; heads are not counted."""
+        return sum(t.numel() for t in self._model.state_dict().values())
+
     def complexity(self, width: int = 768, height: int = 512) -> tuple[Cost, ...]:
         """Multiply–accumulates of whole calls on a noise picture, counted by torch's FlopCounterMode."""
         from torch.utils.flop_counter import FlopCounterMode
