@@ -217,22 +217,12 @@ def _streams(data: bytes, count: int) -> list[bytes]:
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    import torch
+    # torch is imported with it, and listing the codecs must not wait for torch.
+    from vcm.nn.state import read_state
 
     if not path.is_file():
         raise ModelNotFoundError("no such weights", found=path)
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds for a bad file
-        raise WeightsError(f"cannot read the weights {path}", found=str(error).splitlines()[0]) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict):
-        raise WeightsError(f"{path} holds no tensors by name", found=type(state).__name__)
-    return state
+    return read_state(path, "state_dict")
 
 
 def _compressai() -> Any:

@@ -12,27 +12,12 @@ import torch
 from vcm.codecs.protocol import Image, check_image
 from vcm.errors import MissingDependencyError, ModelNotFoundError, WeightsError
 from vcm.eval.machines import MachineInfo, keep_best
+from vcm.nn.state import read_state
 from vcm.structures import COCO_CATEGORY_IDS, COCO_NAMES, Detections
 
 __all__ = ["Detectron2Detector", "TorchvisionDetector"]
 
 _SCORE, _LIMIT = 0.01, 300
-
-
-def _load_state(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a ``.safetensors`` file or of a torch checkpoint (loaded without running code from it)."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds for a bad file
-        raise WeightsError(f"cannot read the weights {path}", found=str(error).splitlines()[0]) from error
-    state = state.get("model", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict):
-        raise WeightsError(f"{path} holds no tensors by name", found=type(state).__name__)
-    return state
 
 
 def _version(weights: Path | None) -> str:
@@ -67,7 +52,7 @@ class TorchvisionDetector:
         self._network = get_model(model, weights=None, weights_backbone=None, num_classes=91, **settings).eval()
         if weights is not None:
             try:
-                self._network.load_state_dict(_load_state(weights))
+                self._network.load_state_dict(read_state(weights, "model"))
             except RuntimeError as error:
                 raise WeightsError(
                     f"{weights} does not fit {model}", found=str(error).splitlines()[-1].strip()
