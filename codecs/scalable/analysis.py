@@ -39,7 +39,10 @@ class BaseAnalysis(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` float (N, 3, H, W) in 0 … 255, H and W multiples of 32."""
-        s16, s32 = self.trunk(x)
+        return self.merged(*self.trunk(x))
+
+    def merged(self, s16: Tensor, s32: Tensor) -> Tensor:
+        """Latents from the trunk's features."""
         up = F.pixel_shuffle(self.up(s32), 2)
         h = self.merge(torch.cat([s16, up], dim=1))
         y: Tensor = self.project(h + self.mix(h))

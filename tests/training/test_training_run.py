@@ -143,7 +143,7 @@ def test_configuration_files_that_are_none(tmp_path: Path) -> None:
 def test_shipped_recipes_validate() -> None:
     folder = Path(__file__).parents[2] / "configs"
     recipe = load_config(folder / "vcm-s-cpu.yaml")
-    assert [s.kind for s in recipe.stages] == ["twin", "bottleneck", "picture"]
+    assert [s.kind for s in recipe.stages] == ["twin", "bottleneck", "twin", "twin", "picture"]
     assert len(read_holdout(folder / "holdout.txt")) == 200
 
 

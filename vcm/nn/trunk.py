@@ -96,9 +96,19 @@ class Trunk(nn.Module):
 
         Returns (N, c16, H/16, W/16) and (N, c32, H/32, W/32).
         """
+        return self.finish(self.start(x, 0), 0)
+
+    def start(self, x: Tensor, blocks: int) -> Tensor:
+        """``x`` through the stem and the first ``blocks`` blocks, no more than lie before the stride-16 output."""
         h = F.relu6(self.stem((x - 127.0) / 128.0))
+        for block in list(self.blocks)[:blocks]:
+            h = block(h)
+        return h
+
+    def finish(self, h: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
+        """What :meth:`start` gave with the same ``blocks`` through the rest; returns as :meth:`forward` does."""
         tapped = h
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(list(self.blocks)[blocks:], blocks):
             h = block(h)
             if i == self.tap:
                 tapped = h

@@ -93,7 +93,7 @@ def restore_optimizer(
             prefix = f"optimizer.{names[id(parameter)]}."
             state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             if state:
+                # The fused AdamW walks parameter and moments in memory order: they must share strides.
                 optimizer.state[parameter] = {
-                    k: v.clone() if k == "step" else v.clone().to(parameter.device).reshape(parameter.shape)
-                    for k, v in state.items()
+                    k: v.clone() if k == "step" else torch.empty_like(parameter).copy_(v) for k, v in state.items()
                 }

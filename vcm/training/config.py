@@ -29,6 +29,7 @@ class DataConfig(_Strict):
         mosaic, mixup: shares of views.
         colour: relative brightness and contrast jitter.
         balance: how much rarer classes are sampled more often (0: uniform).
+        degrade: share of views that the student sees through JPEG, WebP or a smaller size; the teacher sees them clean.
     """
 
     folders: tuple[str, ...]
@@ -41,6 +42,7 @@ class DataConfig(_Strict):
     mixup: float = Field(0.25, ge=0, le=1)
     colour: float = Field(0.2, ge=0, le=1)
     balance: float = Field(0.0, ge=0)
+    degrade: float = Field(0.0, ge=0, le=1)
 
 
 class StageConfig(_Strict):
@@ -50,11 +52,18 @@ class StageConfig(_Strict):
         name: folder of its outputs.
         kind: ``twin`` (heads, no bottleneck), ``bottleneck`` (quantiser, rate, heads), ``picture``
             (enhancement and preview).
+        ship: write the result of a ``twin`` stage as a pixel twin of this name.
+        start: the stage whose weights this one starts from; by default the last of its kind, else the last twin.
         steps, batch: length and batch size.
         lr: peak learning rate of AdamW; ``trunk_lr`` multiplies it for the ImageNet trunk.
         warmup: steps of linear warm-up; a cosine to 2 % follows.
         ema: decay of the weight average that is kept.
-        frozen_blocks: trunk blocks (and the stem) that stay as ImageNet left them.
+        frozen_blocks: trunk blocks (and the stem) that are not trained; 15 is the whole trunk.
+        trunk_every: the rest of the trunk gets a gradient every so many steps (its backward pass is a third of a step).
+        echo: how often each batch is used ("data echoing", Choi et al. 2019): views, frozen features and the teacher's
+            answers are computed once and used again ``reserve`` steps later.
+        reserve: batches kept in memory for that.
+        half: heads in bfloat16 (faster where the CPU has AVX512-BF16).
         lambda_low, lambda_high: range of the rate–task or rate–distortion weight (log-uniform with quality).
         weights: loss weights by name.
     """
@@ -62,6 +71,8 @@ class StageConfig(_Strict):
     name: str
     kind: Literal["twin", "bottleneck", "picture"]
     data: DataConfig
+    start: str | None = None
+    ship: str | None = None
     steps: int = Field(ge=1)
     batch: int = Field(16, ge=1)
     lr: float = Field(2e-3, gt=0)
@@ -70,6 +81,10 @@ class StageConfig(_Strict):
     ema: float = Field(0.998, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     frozen_blocks: int = Field(5, ge=0)
+    trunk_every: int = Field(1, ge=1)
+    echo: int = Field(1, ge=1)
+    reserve: int = Field(64, ge=1)
+    half: bool = False
     lambda_low: float = Field(0.5, gt=0)
     lambda_high: float = Field(20.0, gt=0)
     weights: dict[str, float] = Field(default_factory=dict)

@@ -76,7 +76,7 @@ def run_stage(
     named = {n: p for n, p in stage.modules.named_parameters() if p.requires_grad}
     names = {id(p): n for n, p in named.items()}
     groups = stage.parameter_groups()
-    optimizer = torch.optim.AdamW(groups, lr=c.lr, weight_decay=c.weight_decay, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(groups, lr=c.lr, weight_decay=c.weight_decay, betas=(0.9, 0.99), fused=True)
     base_lrs = [float(g["lr"]) for g in optimizer.param_groups]
     state = stage.modules.state_dict()
     average = {k: v.detach().clone() for k, v in state.items()}
@@ -119,11 +119,11 @@ def run_stage(
             step += 1
             decay = min(c.ema, step / (step + 9))
             with torch.no_grad():
-                for k, v in stage.modules.state_dict().items():
-                    if v.is_floating_point():
-                        average[k].lerp_(v, 1 - decay)
-                    else:
-                        average[k].copy_(v)
+                state = stage.modules.state_dict()
+                floats = [k for k, v in state.items() if v.is_floating_point()]
+                torch._foreach_lerp_([average[k] for k in floats], [state[k] for k in floats], 1 - decay)
+                for k in state.keys() - floats:
+                    average[k].copy_(state[k])
             rate = c.batch / (time.monotonic() - tick)
             row = {
                 "step": step,

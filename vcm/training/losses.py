@@ -12,7 +12,15 @@ from torchvision.ops import generalized_box_iou_loss
 from vcm.tasks.detection import BINS, STRIDES, DetectorOutput, decode_boxes
 from vcm.training.teacher import TeacherOutput
 
-__all__ = ["classification_loss", "distill_boxes", "distill_features", "distill_scores", "mse_255", "teacher_labels"]
+__all__ = [
+    "classification_loss",
+    "distill_boxes",
+    "distill_features",
+    "distill_logits",
+    "distill_scores",
+    "mse_255",
+    "teacher_labels",
+]
 
 
 def distill_scores(logits: Sequence[Tensor], scores: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
@@ -34,6 +42,27 @@ def distill_scores(logits: Sequence[Tensor], scores: Sequence[Tensor], weights: 
         total = total + loss.sum()
         mass = mass + t.amax(1).sum()
     return total / mass.clamp(min=1)
+
+
+def distill_logits(logits: Sequence[Tensor], scores: Sequence[Tensor], floor: float = 0.01) -> Tensor:
+    """Squared distance of logits, clipped to ±9, averaged over classes; positions weigh max_c t + ``floor``.
+
+    :func:`distill_scores` is silent wherever both sides say "no". The teacher's logits there still tell a near miss
+    from nonsense, for every class at every position: the only frequent signal for rare classes.
+
+    Args:
+        logits: per level (N, classes, h, w).
+        scores: the teacher's, same shapes, 0 … 1.
+        floor: weight of a position where the teacher sees nothing.
+    """
+    total = logits[0].new_zeros(())
+    mass = logits[0].new_zeros(())
+    for x, t in zip(logits, scores, strict=True):
+        weight = t.amax(1) + floor
+        distance = (x.clamp(-9, 9) - torch.logit(t, eps=1.2e-4)).square().mean(1)
+        total = total + (distance * weight).sum()
+        mass = mass + weight.sum()
+    return total / mass.clamp(min=1e-6)
 
 
 def distill_boxes(out: DetectorOutput, teacher: TeacherOutput, least: float = 0.1) -> tuple[Tensor, Tensor]:

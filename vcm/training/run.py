@@ -63,6 +63,14 @@ class _Run:
             self._stores[key] = PictureStore(folders, config.data.longest, read_holdout(self.recipe.holdout))
         return self._stores[key]
 
+    @staticmethod
+    def _before(config: StageConfig, done: dict[str, Path]) -> Path | None:
+        if config.start is None:
+            return done.get(config.kind)
+        if config.start not in done:
+            raise ConfigError("no such earlier stage", expected=", ".join(done), found=config.start)
+        return done[config.start]
+
     def stage(self, config: StageConfig, done: dict[str, Path]) -> Stage:
         store = self.store(config)
         if config.kind == "picture":
@@ -70,12 +78,13 @@ class _Run:
                 raise ConfigError("a picture stage comes after a bottleneck stage", found=config.name)
             picture = PictureStage(config, self.recipe, store)
             picture.load_base(load_file(done["bottleneck"]))
-            if "picture" in done:
-                picture.modules.load_state_dict(load_file(done["picture"]))
+            before = self._before(config, done)
+            if before is not None:
+                picture.modules.load_state_dict(load_file(before))
             return picture
         kind = TwinStage if config.kind == "twin" else BottleneckStage
         stage = kind(config, self.recipe, store, self.teacher())
-        before = done.get(config.kind) or done.get("twin")
+        before = self._before(config, done) or done.get("twin")
         if before is not None:
             found = load_file(before)
             missing = stage.modules.load_state_dict(found, strict=False)
@@ -126,7 +135,7 @@ def train(
             if not result.finished:
                 return TrainResult(tuple(results), None)
             marker.write_text(f"{result.step} steps\n")
-        done[config.kind] = results[-1].weights
+        done[config.kind] = done[config.name] = results[-1].weights
     weights = None
     if {"bottleneck", "picture"} <= done.keys():
         weights = recipe.out / f"{recipe.name}.safetensors"
