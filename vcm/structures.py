@@ -13,7 +13,7 @@ from vcm.errors import OptionError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["COCO_CATEGORY_IDS", "COCO_NAMES", "Classification", "Detections", "LatentSpec", "Latents"]
+__all__ = ["COCO_CATEGORY_IDS", "COCO_NAMES", "Classification", "Detections", "Keypoints", "LatentSpec", "Latents"]
 
 COCO_NAMES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -200,3 +200,60 @@ class Classification:
         """The ``k`` most probable classes with their probabilities, best first."""
         order = np.argsort(-self.scores, kind="stable")[:k]
         return [(self.names[int(i)], float(self.scores[int(i)])) for i in order]
+
+
+@dataclass(frozen=True, slots=True)
+class Keypoints:
+    """Named points of the objects of one picture; annotations take this form too.
+
+    Attributes:
+        points: float32 ``(N, K, 3)``: x, y in source pixels and a score 0 … 1 (of an annotation: 1 labelled, 0 not).
+        boxes: float32 ``(N, 4)``, x1 y1 x2 y2 in source pixels: where each object was looked for.
+        scores: float32 ``(N,)`` in 0 … 1, of each object as a whole.
+        names: name of each of the ``K`` points.
+        width, height: size of the source picture, pixels.
+        bytes_read: bytes of the file that were read to get these.
+    """
+
+    points: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    names: tuple[str, ...] = field(repr=False)
+    width: int
+    height: int
+    bytes_read: int = 0
+
+    def __post_init__(self) -> None:
+        _check("points", self.points, (None, len(self.names), 3))
+        _check("boxes", self.boxes, (self.points.shape[0], 4))
+        _check("scores", self.scores, (self.points.shape[0],))
+
+    def __len__(self) -> int:
+        return int(self.points.shape[0])
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One entry an object: its box, its score, and x, y, score of each point by name."""
+        return [
+            {
+                "box": [round(float(v), 2) for v in box],
+                "score": round(float(score), 4),
+                "keypoints": {
+                    name: [round(float(x), 2), round(float(y), 2), round(float(s), 4)]
+                    for name, (x, y, s) in zip(self.names, points, strict=True)
+                },
+            }
+            for box, score, points in zip(self.boxes, self.scores, self.points, strict=True)
+        ]
+
+    def to_coco(self, image_id: int, category_id: int = 1) -> list[dict[str, Any]]:
+        """COCO keypoint *results* rows: x, y, score triplets, one after the other."""
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category_id,
+                "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+                "keypoints": [float(v) for v in points.reshape(-1)],
+                "score": float(score),
+            }
+            for (x1, y1, x2, y2), score, points in zip(self.boxes, self.scores, self.points, strict=True)
+        ]
