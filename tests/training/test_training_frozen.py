@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from fake_teacher import FakeTeacher
 from safetensors.torch import load_file
 
+import vcm
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.errors import ConfigError
 from vcm.training.config import load_config
 from vcm.training.degrade import degrade
 from vcm.training.losses import distill_logits
-from vcm.training.run import _Run, train
+from vcm.training.run import _Done, _Run, train
 from vcm.training.stages import base_analysis
 
 
@@ -30,7 +32,7 @@ def rows(folder: Path) -> list[dict[str, float]]:
 def stage(recipe: Path, *overrides: str):
     config = load_config(recipe, overrides)
     torch.manual_seed(0)
-    return _Run(config, FakeTeacher()).stage(config.stages[0], {})
+    return _Run(config, FakeTeacher()).stage(config.stages[0], _Done({}, {}))
 
 
 @pytest.mark.parametrize("blocks", [0, 2, 3])
@@ -131,3 +133,24 @@ def test_logit_distillation_by_hand() -> None:
     expected = (0.9 * nine**2) / (0.5 + 0.9)
     assert distill_logits([x], [t], floor=0.0).item() == pytest.approx(expected, rel=1e-5)
     assert distill_logits([torch.logit(t)], [t]).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_a_recipe_ships_twins_and_a_codec_that_ignores_its_base(recipe: Path) -> None:
+    frozen = tuple(f"stages.{i}.frozen_blocks=99" for i in range(3))
+    content = yaml.safe_load(recipe.read_text())
+    extra = {**content["stages"][2], "name": "alone", "aside": True, "blind": True, "ship": "t-blind"}
+    content["stages"] += [extra]
+    recipe.write_text(yaml.safe_dump(content))
+    train(recipe, overrides=(*frozen, "stages.0.ship=t-twin"), teacher=FakeTeacher(), quiet=True)
+    out = recipe.parent / "out"
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    assert vcm.load_twin(out / "t-twin.safetensors").detect(image).boxes.shape[1] == 4
+    whole, blind = vcm.load(out / "t.safetensors"), vcm.load(out / "t-blind.safetensors")
+    boxes = [c.detect(c.encode(image).base, score=0.0).boxes for c in (whole, blind)]
+    assert np.array_equal(*boxes)  # the same base, though under another model's name
+    layers = [blind.encode(image, base_quality=q) for q in (0, 100)]
+    assert layers[0].base != layers[1].base
+    pictures = [blind.decode(layer) for layer in layers]
+    assert np.array_equal(*pictures)
+    seen = [whole.decode(whole.encode(image, base_quality=q)) for q in (0, 100)]
+    assert not np.array_equal(*seen)

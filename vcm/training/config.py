@@ -52,7 +52,9 @@ class StageConfig(_Strict):
         name: folder of its outputs.
         kind: ``twin`` (heads, no bottleneck), ``bottleneck`` (quantiser, rate, heads), ``picture``
             (enhancement and preview).
-        ship: write the result of a ``twin`` stage as a pixel twin of this name.
+        ship: also write the result under this name: a ``twin`` stage's as a pixel twin, a ``picture`` stage's as a codec.
+        aside: an experiment beside the recipe: the codec that ships, and later stages that do not name it, ignore it.
+        blind: the picture path is trained without seeing the base (what layers cost is measured against it).
         start: the stage whose weights this one starts from; by default the last of its kind, else the last twin.
         steps, batch: length and batch size.
         lr: peak learning rate of AdamW; ``trunk_lr`` multiplies it for the ImageNet trunk.
@@ -73,6 +75,8 @@ class StageConfig(_Strict):
     data: DataConfig
     start: str | None = None
     ship: str | None = None
+    aside: bool = False
+    blind: bool = False
     steps: int = Field(ge=1)
     batch: int = Field(16, ge=1)
     lr: float = Field(2e-3, gt=0)

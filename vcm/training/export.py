@@ -16,7 +16,7 @@ from vcm.codecs.scalable.model import ScalableModel
 from vcm.model_file import load_weights
 from vcm.models import FORMAT
 from vcm.nn.blocks import fuse_batchnorm
-from vcm.training.stages import base_analysis, head_modules, picture_modules
+from vcm.training.stages import base_analysis, blind_to_base, head_modules, picture_modules
 
 __all__ = ["export", "shipping_tensors"]
 
@@ -64,7 +64,9 @@ def write_weights(path: Path, modules: nn.ModuleDict, architecture: Architecture
     temporary.replace(path)
 
 
-def export(stage_weights: Mapping[str, Path], architecture: str, name: str, path: Path, trained: str) -> None:
+def export(
+    stage_weights: Mapping[str, Path], architecture: str, name: str, path: Path, trained: str, blind: bool = False
+) -> None:
     """Put the averaged weights of the bottleneck and picture stages into one shipping file.
 
     Args:
@@ -73,11 +75,14 @@ def export(stage_weights: Mapping[str, Path], architecture: str, name: str, path
         name: of the model.
         path: where to write.
         trained: one line on the training run.
+        blind: the picture path was trained without the base, and is made to ignore it.
     """
     a = ARCHITECTURES[architecture]
     modules = training_modules(a)
     state: dict[str, Tensor] = {}
-    for source in stage_weights.values():
-        state |= load_file(source)
+    for kind in ("bottleneck", "picture"):
+        state |= load_file(stage_weights[kind])
     modules.load_state_dict(state)
+    if blind:
+        blind_to_base(modules)
     write_weights(path, modules.eval(), a, name, trained)

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
-from vcm.errors import ConfigError
+from vcm.codecs.scalable.config import ARCHITECTURES
+from vcm.errors import ConfigError, TrunkError
 from vcm.training.config import StageConfig, TrainConfig, load_config
 from vcm.training.data import PictureStore
 from vcm.training.export import export
+from vcm.training.export_twin import write_twin
 from vcm.training.loop import Stage, StageResult, run_stage
-from vcm.training.stages import BottleneckStage, PictureStage, TwinStage
+from vcm.training.stages import BottleneckStage, PictureStage, TwinStage, base_analysis, head_modules
 from vcm.training.teacher import Teacher, TeacherLike
 
 __all__ = ["TrainResult", "read_holdout", "train"]
@@ -42,6 +45,14 @@ def read_holdout(path: Path | None) -> frozenset[str]:
     return frozenset(line for line in lines if line and not line.startswith("#"))
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """Averaged weights of finished stages: of every one by name, and of the last of each kind that is not aside."""
+
+    named: dict[str, Path]
+    latest: dict[str, Path]
+
+
 class _Run:
     """Builds stages; pictures and teacher are read once and shared between them."""
 
@@ -64,27 +75,27 @@ class _Run:
         return self._stores[key]
 
     @staticmethod
-    def _before(config: StageConfig, done: dict[str, Path]) -> Path | None:
+    def _before(config: StageConfig, done: _Done) -> Path | None:
         if config.start is None:
-            return done.get(config.kind)
-        if config.start not in done:
-            raise ConfigError("no such earlier stage", expected=", ".join(done), found=config.start)
-        return done[config.start]
+            return done.latest.get(config.kind)
+        if config.start not in done.named:
+            raise ConfigError("no such earlier stage", expected=", ".join(done.named), found=config.start)
+        return done.named[config.start]
 
-    def stage(self, config: StageConfig, done: dict[str, Path]) -> Stage:
+    def stage(self, config: StageConfig, done: _Done) -> Stage:
         store = self.store(config)
         if config.kind == "picture":
-            if "bottleneck" not in done:
+            if "bottleneck" not in done.latest:
                 raise ConfigError("a picture stage comes after a bottleneck stage", found=config.name)
             picture = PictureStage(config, self.recipe, store)
-            picture.load_base(load_file(done["bottleneck"]))
+            picture.load_base(load_file(done.latest["bottleneck"]))
             before = self._before(config, done)
             if before is not None:
                 picture.modules.load_state_dict(load_file(before))
             return picture
         kind = TwinStage if config.kind == "twin" else BottleneckStage
         stage = kind(config, self.recipe, store, self.teacher())
-        before = self._before(config, done) or done.get("twin")
+        before = self._before(config, done) or done.latest.get("twin")
         if before is not None:
             found = load_file(before)
             missing = stage.modules.load_state_dict(found, strict=False)
@@ -122,7 +133,7 @@ def train(
     recipe = load_config(path, overrides)
     run = _Run(recipe, teacher)
     results: list[StageResult] = []
-    done: dict[str, Path] = {}
+    done = _Done({}, {})
     for index, config in enumerate(recipe.stages):
         finished = recipe.out / config.name / "ema.safetensors"
         marker = recipe.out / config.name / "finished"
@@ -135,10 +146,46 @@ def train(
             if not result.finished:
                 return TrainResult(tuple(results), None)
             marker.write_text(f"{result.step} steps\n")
-        done[config.kind] = done[config.name] = results[-1].weights
+        done.named[config.name] = results[-1].weights
+        if not config.aside:
+            done.latest[config.kind] = results[-1].weights
     weights = None
-    if {"bottleneck", "picture"} <= done.keys():
+    if {"bottleneck", "picture"} <= done.latest.keys():
         weights = recipe.out / f"{recipe.name}.safetensors"
-        steps = ", ".join(f"{c.name} {c.steps} steps of {c.batch}" for c in recipe.stages)
-        export({k: done[k] for k in ("bottleneck", "picture")}, recipe.architecture, recipe.name, weights, steps)
+        export(dict(done.latest), recipe.architecture, recipe.name, weights, _summary(recipe))
+    for config in recipe.stages:
+        if config.ship is not None:
+            _ship(recipe, config, config.ship, done, weights)
     return TrainResult(tuple(results), weights)
+
+
+def _summary(recipe: TrainConfig) -> str:
+    return ", ".join(f"{c.name} {c.steps} steps of {c.batch}" for c in recipe.stages)
+
+
+def _ship(recipe: TrainConfig, config: StageConfig, name: str, done: _Done, codec: Path | None) -> None:
+    """Write what a stage gives beside the codec. A twin borrows the codec's trunk where it is the same."""
+    path = recipe.out / f"{name}.safetensors"
+    if config.kind == "picture":
+        export(
+            {**done.latest, "picture": done.named[config.name]},
+            recipe.architecture,
+            name,
+            path,
+            _summary(recipe),
+            config.blind,
+        )
+        return
+    if config.kind != "twin":
+        raise ConfigError("only twin and picture stages ship on their own", found=config.kind)
+    architecture = ARCHITECTURES[recipe.architecture]
+
+    def modules() -> nn.ModuleDict:
+        parts = nn.ModuleDict({"analysis": base_analysis(architecture), **head_modules(architecture)})
+        parts.load_state_dict(load_file(done.named[config.name]))
+        return parts.eval()
+
+    try:
+        write_twin(path, modules(), architecture, name, _summary(recipe), codec)
+    except TrunkError:
+        write_twin(path, modules(), architecture, name, _summary(recipe), None)

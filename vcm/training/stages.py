@@ -225,6 +225,11 @@ class PictureStage(_DataStage):
         super().__init__(config, store)
         a = self.architecture = ARCHITECTURES[recipe.architecture]
         self.modules = picture_modules(a)
+        with torch.no_grad():
+            # The luma mean of a block reaches 27 where contexts end at 16: half the scale, and twice the gain.
+            self.modules["picture_analysis"].linear[0] *= 0.5
+            self.modules["synthesis"].linear[0] *= 2.0
+            self.modules["picture"].gain_y[:, 0] += 1.0
         self.frozen = nn.ModuleDict({"analysis": base_analysis(a), "base": LatentModel(a.base, a.base_gain)})
         self.modules.to(memory_format=torch.channels_last).train()
 
@@ -246,7 +251,8 @@ class PictureStage(_DataStage):
             else F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
         )
         pad = -side % 32
-        y = self.frozen["analysis"](F.pad(small, (0, pad, 0, pad), mode="replicate"))
+        padded = F.pad(small, (0, pad, 0, pad), mode="replicate")
+        y = torch.cat([self.frozen["analysis"](part) for part in padded.split(1)])  # as in _TaskStage._draw
         quality = torch.from_numpy(rng.random(len(x), dtype=np.float32))
         return self.frozen["base"](y, quality).y_hat, side
 
@@ -256,6 +262,9 @@ class PictureStage(_DataStage):
         y_base, side = self._base(x, rng)
         quality = torch.from_numpy(rng.random(len(x), dtype=np.float32))
         y = self.modules["picture_analysis"](x)
+        preview = self.modules["preview"](y_base)
+        if c.blind:
+            y_base = torch.zeros_like(y_base)
         rows = nearest_rows(y.shape[2], 0, x.shape[2], side, y_base.shape[2])
         coded = self.modules["picture"](y, quality, y_base, (rows, rows))
         at = base_positions(y.shape[2], 0, x.shape[2], side)
@@ -263,7 +272,6 @@ class PictureStage(_DataStage):
         price = c.lambda_low * (c.lambda_high / c.lambda_low) ** quality
         error = (x_hat - x).square().mean((1, 2, 3))
         bpp = (coded.bits_y + coded.bits_z) / (x.shape[2] * x.shape[3])
-        preview = self.modules["preview"](y_base)
         # The padded base covers (side + pad) pixels of the scaled crop; only the part that is picture is compared.
         shown = side // 4
         small = F.interpolate(x, (shown, shown), mode="bilinear", antialias=True, align_corners=False)
@@ -290,6 +298,14 @@ def _groups(modules: nn.ModuleDict, config: StageConfig) -> list[dict[str, objec
         if parameter.requires_grad:
             members[next(k for k in shares if k in name)].append(parameter)
     return [{"params": p, "lr": config.lr * shares[k]} for k, p in members.items() if p]
+
+
+@torch.no_grad()
+def blind_to_base(modules: nn.ModuleDict) -> None:
+    """Make a picture path that was trained with ``blind`` ignore whatever base it is given."""
+    modules["picture"].net.base.weight.zero_()
+    synthesis = modules["synthesis"]
+    synthesis.mix.weight[:, synthesis.linear.shape[0] :].zero_()
 
 
 def base_analysis(a: Architecture) -> BaseAnalysis:
