@@ -72,3 +72,30 @@ def golden_picture() -> npt.NDArray[np.uint8]:
 def make_golden(path: Path = GOLDEN_FILE) -> None:
     """Write the golden file anew. Not for a new format version, which gets a golden file of its own beside this one."""
     vcm.load(TINY_WEIGHTS).encode(golden_picture(), quality=70, base_quality=60, base_scale=8).save(path)
+
+
+def tiny_twin(path: Path, *, name: str = "", seed: int = 2, own_trunk: bool = False) -> Path:
+    """Write a pixel twin of random weights on the tiny codec's trunk; needs ``tiny.safetensors`` beside it."""
+    import torch
+    from safetensors.torch import load_file
+
+    from vcm.codecs.scalable.config import ARCHITECTURES
+    from vcm.training.export import training_modules
+    from vcm.training.export_twin import write_twin
+
+    architecture, prefix = ARCHITECTURES["tiny"], "model.analysis.trunk."
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        modules = training_modules(architecture).eval()
+        trunk = {k.removeprefix(prefix): v.float() for k, v in load_file(TINY_WEIGHTS).items() if k.startswith(prefix)}
+        for key, parameter in modules["analysis"].named_parameters():
+            if parameter.dim() == 4 and not key.startswith("trunk"):
+                torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu")  # torch's default forgets the picture
+        modules["analysis"].trunk.load_state_dict(trunk)
+        with torch.no_grad():
+            for level in modules["detect"].levels:
+                level.predict.weight.mul_(40)
+                level.predict.bias[:80].add_(2.5)
+    trunk_of = None if own_trunk else TINY_WEIGHTS
+    write_twin(path, modules, architecture, name or path.stem, "not trained: random numbers from a seed", trunk_of)
+    return path

@@ -36,12 +36,15 @@ if TYPE_CHECKING:
     from vcm.errors import VcmError as VcmError
     from vcm.images import AlphaWarning as AlphaWarning
     from vcm.models import list_models as list_models
+    from vcm.models import list_twins as list_twins
     from vcm.structures import COCO_CATEGORY_IDS as COCO_CATEGORY_IDS
     from vcm.structures import COCO_NAMES as COCO_NAMES
     from vcm.structures import Classification as Classification
     from vcm.structures import Detections as Detections
     from vcm.structures import Latents as Latents
     from vcm.structures import LatentSpec as LatentSpec
+    from vcm.twin import PixelTwin as PixelTwin
+    from vcm.twin import load_twin as load_twin
 
 __version__ = "0.1.0"
 
@@ -62,12 +65,15 @@ _HOME = {
     "Layer": "vcm.bitstream",
     "LayerSpan": "vcm.bitstream",
     "Metadata": "vcm.bitstream",
+    "PixelTwin": "vcm.twin",
     "RateWarning": "vcm.api",
     "SourceKind": "vcm.bitstream",
     "VcmError": "vcm.errors",
     "append_layer": "vcm.bitstream",
     "list_models": "vcm.models",
+    "list_twins": "vcm.models",
     "load": "vcm.api",
+    "load_twin": "vcm.twin",
     "parse": "vcm.bitstream",
     "read": "vcm.bitstream",
     "read_base": "vcm.bitstream",

@@ -18,22 +18,21 @@ from torch import Tensor
 
 from vcm.bitstream import Bitstream, Layer, Metadata, SourceKind, read, read_base
 from vcm.codecs.scalable.latent_coder import MAX_QUALITY
-from vcm.codecs.scalable.model import CODEC_ID, BaseLatents
+from vcm.codecs.scalable.model import CODEC_ID, BaseLatents, default_base_scale, picture_tensor
 from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError
 from vcm.images import SourceImage, load_image
 from vcm.model_file import LoadedModel, load_weights
 from vcm.models import ModelInfo, find_weights, list_models
-from vcm.structures import Classification, Detections, Latents
+from vcm.structures import Classification, Detections, Keypoints, Latents
 
 if TYPE_CHECKING:
     from vcm.images import ImageSource
 
-__all__ = ["Codec", "Cost", "ModelInfo", "RateWarning", "list_models", "load"]
+__all__ = ["Codec", "Cost", "ModelInfo", "RateWarning", "default_base_scale", "list_models", "load"]
 
 StreamSource = str | os.PathLike[str] | bytes | BinaryIO | Bitstream
 Head = Callable[[Latents], Any]
 _T = TypeVar("_T")
-_BASE_SIDE = 416
 _LAYERS = 2
 RATE_TOLERANCE = 0.03
 
@@ -148,7 +147,7 @@ class Codec:
         if base_scale is not None and not _whole(base_scale, 1, 8):
             raise OptionError("base_scale is out of range", expected="1 to 8 eighths", found=base_scale)
         source = load_image(image, keep_gps=keep_gps)
-        x = self._tensor(source)
+        x = picture_tensor(source.pixels, self._device)
         scale = int(base_scale) if base_scale else default_base_scale(source.width, source.height)
         y_base = self._model.analyse_base(x, scale)
 
@@ -214,7 +213,7 @@ class Codec:
                 expected=f"{file.width}x{file.height}", found=f"{picture.width}x{picture.height}",
             )  # fmt: skip
         latents = self._base(file)
-        y = self._model.analyse_picture(self._tensor(picture))
+        y = self._model.analyse_picture(picture_tensor(picture.pixels, self._device))
         return self._add_picture(file, y, latents, q, target_bpp)
 
     def _add_picture(
@@ -231,9 +230,6 @@ class Codec:
             source=SourceKind(source.bit_depth, source.grey, source.alpha), base_scale=scale, layers=layers,
             metadata=Metadata(exif=source.exif, icc=source.icc),
         )  # fmt: skip
-
-    def _tensor(self, source: SourceImage) -> Tensor:
-        return torch.from_numpy(source.pixels).to(self._device).permute(2, 0, 1)[None].float()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -325,6 +321,17 @@ class Codec:
         """Names that :meth:`run` knows."""
         return tuple(self._heads)
 
+    def head(self, name: str) -> Head:
+        """A head by its name, called with latents: for heads that are built on others (boxes first, then their parts).
+
+        Raises:
+            HeadError: no head of that name.
+        """
+        head = self._heads.get(name)
+        if head is None:
+            raise HeadError("no head of that name", expected=", ".join(self._heads), found=name)
+        return head
+
     def run(self, name: str, source: StreamSource | list[StreamSource]) -> Any:
         """Run a head on a file's base latents.
 
@@ -333,19 +340,19 @@ class Codec:
             source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
 
         Returns:
-            what the head gives; in :class:`Detections` and :class:`Classification` with the bytes that were read.
+            what the head gives; in :class:`Detections`, :class:`Classification` and :class:`Keypoints` with the bytes
+            that were read.
 
         Raises:
             HeadError: no head of that name.
         """
-        head = self._heads.get(name)
-        if head is None:
-            raise HeadError("no head of that name", expected=", ".join(self._heads), found=name)
+        head = self.head(name)
 
         def one(s: StreamSource) -> Any:
             latents, count = self._latents(s)
             found = head(latents)
-            return replace(found, bytes_read=count) if isinstance(found, Detections | Classification) else found
+            typed = isinstance(found, Detections | Classification | Keypoints)
+            return replace(found, bytes_read=count) if typed else found
 
         return _each(one, source)
 
@@ -423,11 +430,6 @@ class Codec:
                 call()
             costs.append(Cost(stage, counter.get_total_flops() / 2 / (width * height) / 1000, budget))
         return tuple(costs)
-
-
-def default_base_scale(width: int, height: int) -> int:
-    """Eighths at which the base's longest side is nearest to 416 px, the size that the heads were trained for."""
-    return min(8, max(1, round(8 * _BASE_SIDE / max(width, height))))
 
 
 def _quality_index(name: str, quality: object) -> int:

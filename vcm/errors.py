@@ -26,6 +26,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "TruncatedError",
+    "TrunkError",
     "UsageError",
     "VcmError",
     "VersionError",
@@ -128,6 +129,10 @@ class FingerprintError(VcmError):
 
 class WeightsError(VcmError):
     """A weights file is missing a tensor, has one of the wrong shape or type, or fails its self-test."""
+
+
+class TrunkError(WeightsError):
+    """A pixel twin was trained on another trunk than the one that was found."""
 
 
 class ImageError(VcmError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +28,15 @@ from vcm.entropy import TABLE_DIGEST
 from vcm.errors import FingerprintError, LimitError, OptionError
 from vcm.nn.blocks import fuse_batchnorm
 
-__all__ = ["CODEC_ID", "MAX_BASE_PIXELS", "BaseLatents", "ScalableModel"]
+__all__ = [
+    "CODEC_ID",
+    "MAX_BASE_PIXELS",
+    "BaseLatents",
+    "ScalableModel",
+    "base_latents",
+    "default_base_scale",
+    "picture_tensor",
+]
 
 CODEC_ID = 1
 """Codec id of the scalable family in the file header."""
@@ -38,7 +48,43 @@ MAX_TILE_LOG2 = 12
 _BAND_PIXELS = 1 << 21
 _WINDOW = 96
 _BASE_HALO = 32
+_BASE_SIDE = 416
 _PICTURE_HALO = 8
+
+
+def default_base_scale(width: int, height: int) -> int:
+    """Eighths at which the base's longest side is nearest to 416 px, the size that the heads were trained for."""
+    return min(8, max(1, round(8 * _BASE_SIDE / max(width, height))))
+
+
+def picture_tensor(pixels: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 (H, W, 3) to float (1, 3, H, W) in 0 … 255."""
+    return torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float()
+
+
+def base_latents(analysis: nn.Module, x: Tensor, scale: int) -> Tensor:
+    """Unquantised base latents (1, C, h, w) of ``x`` (1, 3, H, W) in 0 … 255, at ``scale`` eighths of its size.
+
+    Args:
+        analysis: a :class:`BaseAnalysis`, of a codec or of a pixel twin.
+        x: the picture.
+        scale: eighths, 1 … 8.
+
+    Raises:
+        OptionError: the base picture would have over :data:`MAX_BASE_PIXELS`.
+    """
+    width, height = coded_size(x.shape[3], x.shape[2], scale)
+    if width * height > MAX_BASE_PIXELS:
+        raise OptionError(
+            "the base picture is too large, choose a smaller base_scale",
+            expected=f"at most {MAX_BASE_PIXELS} pixels", found=f"{width}x{height}",
+        )  # fmt: skip
+    small = x
+    if scale != 8:
+        small = F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    small = F.pad(small, (0, -width % 32, 0, -height % 32), mode="replicate")
+    y = analyse(analysis, small, window=_WINDOW, halo=_BASE_HALO)
+    return y[:, :, : -(-height // 16), : -(-width // 16)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +149,8 @@ class ScalableModel(nn.Module):
 
     @torch.inference_mode()
     def analyse_base(self, x: Tensor, scale: int) -> Tensor:
-        """Base latents (1, C, h, w), float, of ``x`` (1, 3, H, W) in 0 … 255, at ``scale`` eighths of its size.
-
-        Raises:
-            OptionError: the base picture would have over :data:`MAX_BASE_PIXELS`.
-        """
-        width, height = coded_size(x.shape[3], x.shape[2], scale)
-        if width * height > MAX_BASE_PIXELS:
-            raise OptionError(
-                "the base picture is too large, choose a smaller base_scale",
-                expected=f"at most {MAX_BASE_PIXELS} pixels", found=f"{width}x{height}",
-            )  # fmt: skip
-        small = x
-        if scale != 8:
-            small = F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)
-        small = F.pad(small, (0, -width % 32, 0, -height % 32), mode="replicate")
-        y = analyse(self.analysis, small, window=_WINDOW, halo=_BASE_HALO)
-        return y[:, :, : -(-height // 16), : -(-width // 16)]
+        """Base latents, float: see :func:`base_latents`."""
+        return base_latents(self.analysis, x, scale)
 
     @torch.inference_mode()
     def encode_base(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vcm.cli.options import MODEL, Json, Model, in_range
+
+if TYPE_CHECKING:
+    from vcm.models import ModelInfo, TwinInfo
 
 __all__ = ["register"]
 
@@ -91,31 +94,30 @@ def _print_inspected(found: dict[str, Any]) -> None:
 
 
 def models(json: Json = False) -> None:
-    """List the models that are shipped."""
+    """List the models that are shipped: codecs, and pixel twins, which detect on pixels and code nothing."""
     import vcm
     from vcm.cli import output as out
 
-    found = vcm.list_models()
+    codecs, twins = vcm.list_models(), vcm.list_twins()
     if json:
         out.print_json(
-            [
-                {
-                    "name": model.name,
-                    "path": str(model.path),
-                    "bytes": model.bytes,
-                    "fingerprint": model.fingerprint,
-                    "fingerprint_enhancement": model.fingerprint_enhancement,
-                    "card": None if model.card_path is None else str(model.card_path),
-                    "trained": model.trained,
-                }
-                for model in found
-            ]
+            [_model_json("codec", model) for model in codecs] + [_model_json("twin", twin) for twin in twins]
         )
         return
-    rows = [(model.name, f"{model.bytes / 1e6:.1f}", model.fingerprint, model.trained) for model in found]
-    out.print_table(("model", "MB", "fingerprint", "trained"), rows, left=(0, 2, 3))
-    for model in found:
+    rows = [(m.name, "codec", f"{m.bytes / 1e6:.1f}", f"base {m.fingerprint}", m.trained) for m in codecs]
+    rows += [(t.name, "twin", f"{t.bytes / 1e6:.1f}", f"trunk {t.trunk}", t.trained) for t in twins]
+    out.print_table(("model", "kind", "MB", "identity", "trained"), rows, left=(0, 1, 3, 4))
+    shipped: tuple[ModelInfo | TwinInfo, ...] = (*codecs, *twins)
+    for model in shipped:
         out.say(f"{model.name}: {model.path}, card {model.card_path or 'none'}")
+
+
+def _model_json(kind: str, model: ModelInfo | TwinInfo) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    fields = asdict(model)
+    card = fields.pop("card_path")
+    return {"kind": kind, **fields, "path": str(model.path), "card": None if card is None else str(card)}
 
 
 def cost(

@@ -1,0 +1,347 @@
+"""Pixel twins: the base layer's detector without the codec, trained and run on pixels.
+
+A twin is the codec's base analysis (trunk, merge, projection) and its detection head at quality 1, with quantiser and
+entropy model left out. It is the ceiling of what the base can reach, and the fair detector for the decoded pixels of
+any other codec.
+
+Its file is a safetensors file. The trunk is usually that of a codec and is not stored again: ``trunk`` in the metadata
+names the codec, ``trunk_sha256`` is over the trunk's tensors. Convolutions are int8 with one half-precision scale per
+output channel, everything else, and a trunk of its own, is half precision.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, overload
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from vcm.bitstream import coded_size
+from vcm.codecs.scalable.analysis import BaseAnalysis
+from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
+from vcm.codecs.scalable.model import base_latents, default_base_scale, picture_tensor
+from vcm.errors import ModelNotFoundError, OptionError, TrunkError, WeightsError
+from vcm.images import load_image
+from vcm.models import FORMAT, TWIN_FORMAT, find_twin, find_weights
+from vcm.nn.blocks import fuse_batchnorm
+from vcm.structures import Detections, Latents
+from vcm.tasks.detection import DetectionHead
+
+if TYPE_CHECKING:
+    from vcm.images import ImageSource
+
+__all__ = [
+    "OWN_TRUNK", "SCALE", "TRUNK", "LoadedTwin", "PixelTwin", "load_twin", "read_codec_trunk", "read_twin",
+    "stored_layout", "trunk_digest", "twin_modules",
+]  # fmt: skip
+
+OWN_TRUNK = "own"
+"""Metadata ``trunk`` of a twin whose file holds its trunk."""
+TRUNK = "analysis.trunk."
+"""Prefix of the trunk's tensors in a twin."""
+SCALE = ".scale"
+"""Suffix of the scales of an int8 tensor."""
+_CODEC_TRUNK = "model.analysis.trunk."
+_MAX_BYTES = 1 << 28
+_MAX_CODEC_BYTES = 1 << 30
+_MODEL_NAME = re.compile(r"[\w.+-]{1,100}")
+
+Layout = dict[str, tuple[str, tuple[int, ...]]]
+"""Tensor name to safetensors type and shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTwin:
+    """Networks of one twin file, ready to run.
+
+    Attributes:
+        name: of the twin.
+        architecture: the codec's, whose parts it has.
+        analysis, detect: the networks, BatchNorm folded.
+        trunk: the codec whose trunk it takes, or :data:`OWN_TRUNK`.
+        trained: one line on the training run.
+    """
+
+    name: str
+    architecture: Architecture
+    analysis: BaseAnalysis
+    detect: DetectionHead
+    trunk: str
+    trained: str
+
+
+def load_twin(
+    name: str | Path = "vcm-s-twin", device: str | torch.device = "cpu", *, trunk: str | Path | None = None
+) -> PixelTwin:
+    """Load a shipped pixel twin by name, or a twin's file by path.
+
+    Args:
+        name: ``vcm-s-twin``, ``vcm-s-twin-degraded`` or a path to a ``.safetensors`` file.
+        device: where it runs.
+        trunk: the codec whose trunk it takes, by name or path. By default the one that the file names: looked for
+            beside the file, then among the shipped ones.
+
+    Raises:
+        OptionError: torch knows no such device.
+        ModelNotFoundError: no such twin, or the codec whose trunk it takes is not there.
+        TrunkError: that codec has another trunk than the twin was trained with.
+        WeightsError: the file is no twin, or is inconsistent.
+    """
+    return PixelTwin(read_twin(find_twin(name), trunk), device)
+
+
+class PixelTwin:
+    """A loaded pixel twin. Immutable, and safe to share between threads.
+
+    Args:
+        loaded: networks from :func:`read_twin`.
+        device: where they run.
+    """
+
+    def __init__(self, loaded: LoadedTwin, device: str | torch.device = "cpu") -> None:
+        try:
+            self._device = torch.device(device)
+        except RuntimeError as error:
+            raise OptionError("no such device", expected="cpu, cuda, cuda:1 …", found=device) from error
+        self._analysis = loaded.analysis.to(self._device)
+        self._detect = loaded.detect.to(self._device)
+        self._spec = loaded.architecture.latents
+        self.name = loaded.name
+        self.trunk = loaded.trunk
+        self.trained = loaded.trained
+        digest = blake2b(loaded.architecture.name.encode(), digest_size=8)
+        for part in (self._analysis, self._detect):
+            for key, tensor in sorted(part.state_dict().items()):
+                digest.update(f"{key}\0{tuple(tensor.shape)}\0".encode() + tensor.cpu().numpy().tobytes())
+        self.fingerprint = digest.digest()
+        """8 bytes over all weights, the trunk's included."""
+
+    @torch.inference_mode()
+    def _latents(self, image: ImageSource) -> Latents:
+        source = load_image(image)
+        size = source.width, source.height
+        scale = default_base_scale(*size)
+        y = base_latents(self._analysis, picture_tensor(source.pixels, self._device), scale)
+        return Latents(y, self._spec, coded_size(*size, scale), size, 100.0)
+
+    @overload
+    def latents(self, image: list[ImageSource]) -> list[Latents]: ...
+    @overload
+    def latents(self, image: ImageSource) -> Latents: ...
+    def latents(self, image: ImageSource | list[ImageSource]) -> Latents | list[Latents]:
+        """The twin's features, where a codec has base latents; unquantised, of the size that a codec's default has.
+
+        Args:
+            image: path, PIL image, uint8 HWC array or CHW tensor; or a list of these.
+
+        Raises:
+            ImageError: the picture cannot be read or is smaller than 16 px or too large.
+        """
+        return [self._latents(i) for i in image] if isinstance(image, list | tuple) else self._latents(image)
+
+    @overload
+    def detect(self, image: list[ImageSource], *, score: float = ...) -> list[Detections]: ...
+    @overload
+    def detect(self, image: ImageSource, *, score: float = ...) -> Detections: ...
+    def detect(self, image: ImageSource | list[ImageSource], *, score: float = 0.05) -> Detections | list[Detections]:
+        """Objects in a picture, from its pixels; ``bytes_read`` is 0.
+
+        Args:
+            image: path, PIL image, uint8 HWC array or CHW tensor; or a list of these.
+            score: least score kept, 0 … 1.
+
+        Raises:
+            ImageError: the picture cannot be read or is smaller than 16 px or too large.
+            OptionError: ``score`` is out of range.
+        """
+        if isinstance(image, list | tuple):
+            return [self.detect(i, score=score) for i in image]
+        return self._detect.detect(self._latents(image), score)
+
+
+# -- the file ---------------------------------------------------------------------------------------------------------
+
+
+def twin_modules(architecture: Architecture) -> nn.ModuleDict:
+    """``analysis`` and ``detect`` in the form in which they ship, BatchNorm folded; weights not loaded yet."""
+    a = architecture
+    modules = nn.ModuleDict(
+        {
+            "analysis": BaseAnalysis(a.base.channels, a.merge, a.blocks, a.stem),
+            "detect": DetectionHead(a.latents, width=a.head, feature=a.feature),
+        }
+    )
+    fuse_batchnorm(modules)
+    modules.float().eval().requires_grad_(False)
+    return modules
+
+
+def stored_layout(state: Mapping[str, Tensor], *, own_trunk: bool) -> Layout:
+    """Types and shapes in a twin's file of the tensors of :func:`twin_modules`."""
+    layout: Layout = {}
+    for name, tensor in state.items():
+        shape = tuple(tensor.shape)
+        if name.startswith(TRUNK):
+            if own_trunk:
+                layout[name] = ("F16", shape)
+        elif tensor.dim() == 4:
+            layout[name] = ("I8", shape)
+            layout[name + SCALE] = ("F16", shape[:1])
+        else:
+            layout[name] = ("F16", shape)
+    return layout
+
+
+def trunk_digest(trunk: Mapping[str, Tensor]) -> str:
+    """SHA-256, hexadecimal, of a trunk's half-precision tensors: name, shape and little-endian values, by name."""
+    digest = sha256()
+    for name, tensor in sorted(trunk.items()):
+        values = tensor.detach().cpu().contiguous().numpy().astype("<f2")
+        digest.update(f"{name}\0{tuple(tensor.shape)}\0".encode() + values.tobytes())
+    return digest.hexdigest()
+
+
+def read_twin(path: Path, trunk: str | Path | None = None) -> LoadedTwin:
+    """Read a twin's file, and the trunk that it takes; nothing in them is executed.
+
+    Args:
+        path: the file.
+        trunk: as of :func:`load_twin`.
+
+    Raises:
+        ModelNotFoundError, TrunkError, WeightsError: as of :func:`load_twin`.
+    """
+    with _Opened(path, _MAX_BYTES) as file:
+        meta = file.metadata
+        if meta.get("format") != TWIN_FORMAT:
+            raise WeightsError(f"{path} holds no pixel twin", expected=TWIN_FORMAT, found=meta.get("format"))
+        architecture = ARCHITECTURES.get(meta.get("architecture", ""))
+        if architecture is None:
+            known = ", ".join(ARCHITECTURES)
+            raise WeightsError("unknown architecture", expected=known, found=meta.get("architecture"))
+        source = meta.get("trunk", "")
+        if not _MODEL_NAME.fullmatch(source):
+            raise WeightsError(f"{path} names no trunk", expected=f"a model's name or {OWN_TRUNK}", found=source)
+        modules = twin_modules(architecture)
+        state = modules.state_dict()
+        stored = file.read(stored_layout(state, own_trunk=source == OWN_TRUNK))
+    if source != OWN_TRUNK:
+        shapes = {name.removeprefix(TRUNK): t for name, t in state.items() if name.startswith(TRUNK)}
+        codec = _find_trunk(path, source, trunk)
+        found = read_codec_trunk(codec, shapes)
+        digest = trunk_digest(found)
+        if digest != meta.get("trunk_sha256"):
+            what = f"{path} was trained with another trunk than that of {codec}"
+            raise TrunkError(what, expected=meta.get("trunk_sha256"), found=digest)
+        stored |= {TRUNK + name: tensor for name, tensor in found.items()}
+    with torch.no_grad():
+        for name, own in state.items():
+            own.copy_(_restored(name, stored))
+    return LoadedTwin(
+        meta.get("name", path.stem), architecture, cast(BaseAnalysis, modules["analysis"]),
+        cast(DetectionHead, modules["detect"]), source, meta.get("trained", ""),
+    )  # fmt: skip
+
+
+def read_codec_trunk(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The trunk in a codec's weights file, half precision as it is stored.
+
+    Args:
+        path: the codec's file.
+        wanted: the trunk's tensors by name, for their shapes.
+
+    Raises:
+        WeightsError: no codec's file, or its trunk has another shape.
+    """
+    with _Opened(path, _MAX_CODEC_BYTES) as file:
+        if file.metadata.get("format") != FORMAT:
+            found = file.metadata.get("format")
+            raise WeightsError(f"{path} holds no VCM weights to take a trunk from", expected=FORMAT, found=found)
+        layout: Layout = {_CODEC_TRUNK + name: ("F16", tuple(tensor.shape)) for name, tensor in wanted.items()}
+        tensors = file.read(layout, only=_CODEC_TRUNK)
+    return {name.removeprefix(_CODEC_TRUNK): tensor for name, tensor in tensors.items()}
+
+
+def _find_trunk(path: Path, model: str, asked: str | Path | None) -> Path:
+    """The file of the codec whose trunk the twin at ``path`` takes."""
+    if asked is not None:
+        return find_weights(asked)
+    beside = path.with_name(f"{model}.safetensors")
+    if beside.is_file():
+        return beside
+    try:
+        return find_weights(model)
+    except ModelNotFoundError as error:
+        what = f"{path} takes its trunk from the codec {model}, which is not there"
+        raise ModelNotFoundError(what, expected=f"{beside.name} beside it, or a shipped model", found=model) from error
+
+
+def _restored(name: str, stored: Mapping[str, Tensor]) -> Tensor:
+    tensor = stored[name].float()
+    scale = stored.get(name + SCALE)
+    return tensor if scale is None else tensor * scale.float()[:, None, None, None]
+
+
+class _Opened:
+    """A safetensors file whose tensors are compared with what they must be before they are read."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._path = path
+        try:
+            size = path.stat().st_size
+            if size > limit:
+                raise WeightsError(f"{path} is too large", expected=f"at most {limit} bytes", found=size)
+            self._file: Any = self._guard(lambda: safe_open(os.fspath(path), "pt"))
+        except OSError as error:
+            raise WeightsError(f"cannot read {path}", found=error.strerror) from error
+        self.metadata: dict[str, str] = self._file.metadata() or {}
+
+    def __enter__(self) -> _Opened:
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
+
+    def _guard(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except (SafetensorError, OSError) as error:
+            what = f"{self._path} is not a readable safetensors file"
+            raise WeightsError(what, found=str(error).partition("\n")[0]) from error
+
+    def read(self, layout: Layout, *, only: str = "") -> dict[str, Tensor]:
+        """The tensors of ``layout``; there must be no other whose name begins with ``only``."""
+        names = {name for name in self._file.keys() if name.startswith(only)}  # noqa: SIM118
+        for name in sorted(names | layout.keys()):
+            if name not in names:
+                raise WeightsError(f"{self._path} lacks a tensor", expected=name)
+            if name not in layout:
+                raise WeightsError(f"{self._path} has a tensor too many", found=name)
+            part = self._guard(lambda name=name: self._file.get_slice(name))  # type: ignore[misc]
+            dtype, shape = layout[name]
+            if tuple(part.get_shape()) != shape:
+                raise WeightsError(f"{name} has the wrong shape", expected=shape, found=tuple(part.get_shape()))
+            if part.get_dtype() != dtype:
+                raise WeightsError(f"{name} has the wrong type", expected=dtype, found=part.get_dtype())
+        tensors = {name: self._guard(lambda name=name: self._file.get_tensor(name)) for name in layout}  # type: ignore[misc]
+        for name, tensor in tensors.items():
+            self._check_values(name, tensor)
+        return tensors
+
+    @staticmethod
+    def _check_values(name: str, tensor: Tensor) -> None:
+        if tensor.dtype == torch.int8:
+            if bool((tensor == -128).any()):
+                raise WeightsError(f"{name} is out of range", expected="-127 to 127", found=-128)
+        elif not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{name} is not a tensor of finite real numbers")
+        elif name.endswith(SCALE) and bool((tensor < 0).any()):
+            raise WeightsError(f"{name} is out of range", expected="scales of at least 0", found=float(tensor.min()))
