@@ -52,7 +52,7 @@ class StageConfig(_Strict):
         name: folder of its outputs.
         kind: ``twin`` (heads, no bottleneck), ``bottleneck`` (quantiser, rate, heads), ``picture``
             (enhancement and preview).
-        ship: also write the result under this name: a ``twin`` stage's as a pixel twin, a ``picture`` stage's as a codec.
+        ship: also write the result under this name, as a pixel twin (``twin``) or as a codec (``picture``).
         aside: an experiment beside the recipe: the codec that ships, and later stages that do not name it, ignore it.
         blind: the picture path is trained without seeing the base (what layers cost is measured against it).
         start: the stage whose weights this one starts from; by default the last of its kind, else the last twin.
@@ -67,6 +67,7 @@ class StageConfig(_Strict):
         reserve: batches kept in memory for that.
         half: heads in bfloat16 (faster where the CPU has AVX512-BF16).
         lambda_low, lambda_high: range of the rate–task or rate–distortion weight (log-uniform with quality).
+        quality_low, quality_high: range of the enhancement qualities that a picture stage trains.
         weights: loss weights by name.
     """
 
@@ -91,6 +92,8 @@ class StageConfig(_Strict):
     half: bool = False
     lambda_low: float = Field(0.5, gt=0)
     lambda_high: float = Field(20.0, gt=0)
+    quality_low: float = Field(0.0, ge=0, le=1)
+    quality_high: float = Field(1.0, ge=0, le=1)
     weights: dict[str, float] = Field(default_factory=dict)
 
 

@@ -134,6 +134,7 @@ def train(
     run = _Run(recipe, teacher)
     results: list[StageResult] = []
     done = _Done({}, {})
+    weights: Path | None = None
     for index, config in enumerate(recipe.stages):
         finished = recipe.out / config.name / "ema.safetensors"
         marker = recipe.out / config.name / "finished"
@@ -149,10 +150,9 @@ def train(
         done.named[config.name] = results[-1].weights
         if not config.aside:
             done.latest[config.kind] = results[-1].weights
-    weights = None
-    if {"bottleneck", "picture"} <= done.latest.keys():
-        weights = recipe.out / f"{recipe.name}.safetensors"
-        export(dict(done.latest), recipe.architecture, recipe.name, weights, _summary(recipe))
+            if {"bottleneck", "picture"} <= done.latest.keys():
+                weights = recipe.out / f"{recipe.name}.safetensors"
+                export(done.latest, recipe.architecture, recipe.name, weights, _summary(recipe))
     for config in recipe.stages:
         if config.ship is not None:
             _ship(recipe, config, config.ship, done, weights)
@@ -160,7 +160,7 @@ def train(
 
 
 def _summary(recipe: TrainConfig) -> str:
-    return ", ".join(f"{c.name} {c.steps} steps of {c.batch}" for c in recipe.stages)
+    return ", ".join(f"{c.name} {c.steps} steps of {c.batch}" for c in recipe.stages if not c.aside)
 
 
 def _ship(recipe: TrainConfig, config: StageConfig, name: str, done: _Done, codec: Path | None) -> None:

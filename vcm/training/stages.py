@@ -260,7 +260,9 @@ class PictureStage(_DataStage):
         c = self.config
         x = self.batch(rng)
         y_base, side = self._base(x, rng)
-        quality = torch.from_numpy(rng.random(len(x), dtype=np.float32))
+        quality = c.quality_low + (c.quality_high - c.quality_low) * torch.from_numpy(
+            rng.random(len(x), dtype=np.float32)
+        )
         y = self.modules["picture_analysis"](x)
         preview = self.modules["preview"](y_base)
         if c.blind:
