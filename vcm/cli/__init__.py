@@ -30,6 +30,7 @@ COMMAND_MODULES = (
     "commands_info",
     "commands_show",
     "commands_train",
+    "commands_head",
     "commands_eval",
 )
 """Modules of this package, in the order in which ``vcm --help`` lists their commands."""
