@@ -16,7 +16,7 @@ import vcm
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.errors import ConfigError
 from vcm.training.config import load_config
-from vcm.training.degrade import degrade
+from vcm.training.degrade import degrade, plan_degradations
 from vcm.training.losses import distill_logits
 from vcm.training.run import _Done, _Run, train
 from vcm.training.stages import base_analysis
@@ -114,13 +114,15 @@ def test_a_stage_starts_from_the_one_it_names(recipe: Path) -> None:
 def test_degraded_views() -> None:
     ramp = torch.linspace(0, 255, 64).expand(8, 3, 64, 64).contiguous()
     noise = (ramp + torch.randn(ramp.shape, generator=torch.Generator().manual_seed(0)) * 30).clamp(0, 255)
-    assert torch.equal(degrade(noise, 0.0, np.random.default_rng(1)), noise)
-    out = degrade(noise, 1.0, np.random.default_rng(1))
-    assert torch.equal(out, degrade(noise, 1.0, np.random.default_rng(1)))
+    assert torch.equal(degrade(noise, plan_degradations(8, 0.0, np.random.default_rng(1))), noise)
+    plans = plan_degradations(8, 1.0, np.random.default_rng(1))
+    assert plans == plan_degradations(8, 1.0, np.random.default_rng(1))
+    out = degrade(noise, plans)
+    assert torch.equal(out[4:], degrade(noise[4:], plans[4:]))
     error = (out - noise).abs().mean((1, 2, 3))
     assert (error > 2).all()
     assert (out.mean((1, 2, 3)) - noise.mean((1, 2, 3))).abs().max() < 4
-    half = degrade(noise, 0.5, np.random.default_rng(2))
+    half = degrade(noise, plan_degradations(8, 0.5, np.random.default_rng(2)))
     changed = (half != noise).flatten(1).any(1).sum()
     assert 0 < changed < 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,8 @@ def train(
     from vcm.training.run import train as run
 
     result = run(config, overrides=tuple(overrides or ()), resume=resume, minutes=minutes)
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks for all
+        return
     if json:
         stages = [{"weights": str(s.weights), "step": s.step, "finished": s.finished} for s in result.stages]
         out.print_json({"stages": stages, "weights": str(result.weights) if result.weights else None})

@@ -95,5 +95,6 @@ def restore_optimizer(
             if state:
                 # The fused AdamW walks parameter and moments in memory order: they must share strides.
                 optimizer.state[parameter] = {
-                    k: v.clone() if k == "step" else torch.empty_like(parameter).copy_(v) for k, v in state.items()
+                    k: v.clone().to(parameter.device) if k == "step" else torch.empty_like(parameter).copy_(v)
+                    for k, v in state.items()
                 }

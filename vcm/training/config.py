@@ -10,7 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vcm.errors import ConfigError
 
-__all__ = ["DataConfig", "StageConfig", "TrainConfig", "load_config"]
+__all__ = ["DataConfig", "LossName", "StageConfig", "TrainConfig", "load_config"]
+
+
+LossName = Literal[
+    "scores", "giou", "kl", "features", "classify", "logits", "ground_truth", "preview", "ms_ssim", "picture"
+]
 
 
 class _Strict(BaseModel):
@@ -51,7 +56,7 @@ class StageConfig(_Strict):
     Attributes:
         name: folder of its outputs.
         kind: ``twin`` (heads, no bottleneck), ``bottleneck`` (quantiser, rate, heads), ``picture``
-            (enhancement and preview).
+            (enhancement and preview), ``joint`` (both layers, started from the two former; replaces both).
         ship: also write the result under this name, as a pixel twin (``twin``) or as a codec (``picture``).
         aside: an experiment beside the recipe: the codec that ships, and later stages that do not name it, ignore it.
         blind: the picture path is trained without seeing the base (what layers cost is measured against it).
@@ -68,11 +73,15 @@ class StageConfig(_Strict):
         half: heads in bfloat16 (faster where the CPU has AVX512-BF16).
         lambda_low, lambda_high: range of the rate–task or rate–distortion weight (log-uniform with quality).
         quality_low, quality_high: range of the enhancement qualities that a picture stage trains.
-        weights: loss weights by name.
+        base_lambda_low, base_lambda_high: range of a ``joint`` stage's rate–task weight.
+        weights: loss weights by name. Of the task: ``scores``, ``giou``, ``kl``, ``features``, ``classify``,
+            ``logits``, ``ground_truth``; of the picture: ``preview``, ``ms_ssim`` (the squared error that 1 - MS-SSIM
+            stands for), and in a joint stage all of it, ``picture``.
+        ground_truth_from: share of the stage after which ``ground_truth`` counts.
     """
 
     name: str
-    kind: Literal["twin", "bottleneck", "picture"]
+    kind: Literal["twin", "bottleneck", "picture", "joint"]
     data: DataConfig
     start: str | None = None
     ship: str | None = None
@@ -92,9 +101,12 @@ class StageConfig(_Strict):
     half: bool = False
     lambda_low: float = Field(0.5, gt=0)
     lambda_high: float = Field(20.0, gt=0)
+    base_lambda_low: float = Field(0.5, gt=0)
+    base_lambda_high: float = Field(20.0, gt=0)
     quality_low: float = Field(0.0, ge=0, le=1)
     quality_high: float = Field(1.0, ge=0, le=1)
-    weights: dict[str, float] = Field(default_factory=dict)
+    weights: dict[LossName, float] = Field(default_factory=dict)
+    ground_truth_from: float = Field(0.7, ge=0, le=1)
 
 
 class TrainConfig(_Strict):
@@ -109,6 +121,7 @@ class TrainConfig(_Strict):
         architecture: ``small`` (what ships) or ``tiny`` (tests).
         imagenet: start the trunk from the ImageNet weights that a package ships.
         holdout: validation pictures left out: a text file of ``folder/file`` names.
+        device: ``auto`` takes a GPU where there is one.
         checkpoint_minutes: how often a resumable checkpoint is written.
         shard_mib: checkpoints are split into files of at most this size.
         stages: the stages.
@@ -122,6 +135,7 @@ class TrainConfig(_Strict):
     architecture: Literal["small", "tiny"] = "small"
     imagenet: bool = True
     holdout: Path | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_minutes: float = Field(4.0, gt=0)
     shard_mib: int = Field(14, ge=1)
     stages: tuple[StageConfig, ...]

@@ -18,8 +18,9 @@ from vcm.models import FORMAT
 from vcm.nn.blocks import fuse_batchnorm
 from vcm.training.stages import base_analysis, blind_to_base, head_modules, picture_modules
 
-__all__ = ["export", "shipping_tensors"]
+__all__ = ["export", "merged_weights", "shipping_tensors"]
 
+_BASE_PARTS = ("analysis", "base", "detect", "classify")
 _MODEL_PARTS = ("analysis", "base", "picture_analysis", "picture", "synthesis", "preview")
 
 
@@ -64,6 +65,16 @@ def write_weights(path: Path, modules: nn.ModuleDict, architecture: Architecture
     temporary.replace(path)
 
 
+def merged_weights(stage_weights: Mapping[str, Path]) -> dict[str, Tensor]:
+    """Base and heads of the ``bottleneck`` file, the rest of the ``picture`` file; a joint stage's file may be both."""
+    out: dict[str, Tensor] = {}
+    for kind in ("bottleneck", "picture"):
+        for key, value in load_file(stage_weights[kind]).items():
+            if (key.split(".")[0] in _BASE_PARTS) == (kind == "bottleneck"):
+                out[key] = value
+    return out
+
+
 def export(
     stage_weights: Mapping[str, Path], architecture: str, name: str, path: Path, trained: str, blind: bool = False
 ) -> None:
@@ -79,10 +90,7 @@ def export(
     """
     a = ARCHITECTURES[architecture]
     modules = training_modules(a)
-    state: dict[str, Tensor] = {}
-    for kind in ("bottleneck", "picture"):
-        state |= load_file(stage_weights[kind])
-    modules.load_state_dict(state)
+    modules.load_state_dict(merged_weights(stage_weights))
     if blind:
         blind_to_base(modules)
     write_weights(path, modules.eval(), a, name, trained)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -19,6 +20,15 @@ from torch import Tensor, nn
 from vcm.errors import ConfigError
 from vcm.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from vcm.training.config import StageConfig, TrainConfig
+from vcm.training.distributed import (
+    agree,
+    average,
+    average_gradients,
+    barrier,
+    rank,
+    synchronise_norms,
+    whole_batch_noise,
+)
 
 __all__ = ["Stage", "StageResult", "run_stage"]
 
@@ -28,6 +38,12 @@ class Stage(ABC):
 
     modules: nn.ModuleDict
     config: StageConfig
+    device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        """Move everything that learns, and what it learns from, to ``device``."""
+        self.device = device
+        self.modules.to(device)
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, object]]:
@@ -73,34 +89,38 @@ def run_stage(
     c = stage.config
     folder = config.out / c.name
     folder.mkdir(parents=True, exist_ok=True)
+    first = rank() == 0  # the process that writes
+    synchronise_norms(stage.modules)
     named = {n: p for n, p in stage.modules.named_parameters() if p.requires_grad}
     names = {id(p): n for n, p in named.items()}
     groups = stage.parameter_groups()
     optimizer = torch.optim.AdamW(groups, lr=c.lr, weight_decay=c.weight_decay, betas=(0.9, 0.99), fused=True)
     base_lrs = [float(g["lr"]) for g in optimizer.param_groups]
     state = stage.modules.state_dict()
-    average = {k: v.detach().clone() for k, v in state.items()}
+    averaged = {k: v.detach().clone() for k, v in state.items()}
     start = 0
     if resume and (checkpoint := load_checkpoint(folder)) is not None:
         stage.modules.load_state_dict(
             {k.removeprefix("model."): v for k, v in checkpoint.tensors.items() if k.startswith("model.")}
         )
-        average = {k.removeprefix("ema."): v for k, v in checkpoint.tensors.items() if k.startswith("ema.")}
+        averaged = {
+            k.removeprefix("ema."): v.to(stage.device) for k, v in checkpoint.tensors.items() if k.startswith("ema.")
+        }
         restore_optimizer(optimizer, names, checkpoint.tensors)
         start = int(checkpoint.meta["step"])
 
     def write(step: int) -> None:
         tensors = {f"model.{k}": v for k, v in stage.modules.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in average.items()} | optimizer_tensors(optimizer, names)
+        tensors |= {f"ema.{k}": v for k, v in averaged.items()} | optimizer_tensors(optimizer, names)
         save_checkpoint(folder, tensors, {"step": step, "stage": c.name}, config.shard_mib)
 
     began = saved = time.monotonic()
     log = _log(folder / "metrics.jsonl", start)
     count = TextColumn("{task.completed}/{task.total} {task.fields[info]}")
     columns = (TextColumn("{task.description}"), BarColumn(), count, TimeElapsedColumn(), TimeRemainingColumn())
-    writer = _tensorboard(folder)
+    writer = _tensorboard(folder) if first else None
     step = start
-    with log, Progress(*columns, disable=quiet) as progress:
+    with log, Progress(*columns, disable=quiet or not first) as progress:
         bar = progress.add_task(c.name, total=c.steps, completed=start, info="")
         while step < c.steps:
             rng = np.random.default_rng([config.seed, index, step])
@@ -109,11 +129,16 @@ def run_stage(
             for group, lr in zip(optimizer.param_groups, base_lrs, strict=True):
                 group["lr"] = lr * factor
             tick = time.monotonic()
-            loss, numbers = stage.loss(step, rng)
-            if not torch.isfinite(loss):
-                raise ConfigError(f"the loss of step {step} is not finite; lower the learning rate", found=float(loss))
+            with whole_batch_noise():
+                loss, numbers = stage.loss(step, rng)
+            numbers = average({"loss": float(loss.detach()), **numbers}, stage.device)
+            if not math.isfinite(numbers["loss"]):
+                raise ConfigError(
+                    f"the loss of step {step} is not finite; lower the learning rate", found=numbers["loss"]
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            average_gradients(list(named.values()))
             norm = float(nn.utils.clip_grad_norm_(named.values(), 5.0))
             optimizer.step()
             step += 1
@@ -121,13 +146,12 @@ def run_stage(
             with torch.no_grad():
                 state = stage.modules.state_dict()
                 floats = [k for k, v in state.items() if v.is_floating_point()]
-                torch._foreach_lerp_([average[k] for k in floats], [state[k] for k in floats], 1 - decay)
+                torch._foreach_lerp_([averaged[k] for k in floats], [state[k] for k in floats], 1 - decay)
                 for k in state.keys() - floats:
-                    average[k].copy_(state[k])
+                    averaged[k].copy_(state[k])
             rate = c.batch / (time.monotonic() - tick)
             row = {
                 "step": step,
-                "loss": float(loss.detach()),
                 **numbers,
                 "grad": norm,
                 "lr": c.lr * factor,
@@ -138,11 +162,11 @@ def run_stage(
             if writer is not None and step % 10 == 0:
                 for k, v in row.items():
                     writer.add_scalar(k, v, step)
-            info = " ".join(f"{k} {v:.3g}" for k, v in numbers.items())
+            info = " ".join(f"{k} {v:.3g}" for k, v in numbers.items() if k != "loss")
             progress.update(bar, completed=step, info=f"{info} {rate:.1f} img/s")
             now = time.monotonic()
-            out_of_time = minutes is not None and now - began > minutes * 60
-            if now - saved > config.checkpoint_minutes * 60 or step == c.steps or out_of_time:
+            out_of_time = minutes is not None and agree(now - began > minutes * 60, stage.device)
+            if first and (now - saved > config.checkpoint_minutes * 60 or step == c.steps or out_of_time):
                 write(step)
                 saved = time.monotonic()
             if out_of_time:
@@ -150,14 +174,21 @@ def run_stage(
     if writer is not None:
         writer.close()
     weights = folder / "ema.safetensors"
-    temporary = folder / ".ema.safetensors.part"
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in average.items()}, temporary)
-    temporary.replace(weights)
+    if first:
+        temporary = folder / ".ema.safetensors.part"
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in averaged.items()}, temporary)
+        temporary.replace(weights)
+    barrier()
     return StageResult(weights, step, step >= c.steps)
 
 
 def _log(path: Path, start: int) -> TextIO:
-    """The metrics file, open for appending, with the rows up to step ``start`` that a former run left."""
+    """The metrics file, open for appending, with the rows up to step ``start`` that a former run left.
+
+    Only the first process has one.
+    """
+    if rank() > 0:
+        return Path(os.devnull).open("w")
     rows = path.read_text().splitlines(keepends=True) if start and path.is_file() else []
     path.write_text("".join(row for row in rows if json.loads(row)["step"] <= start))
     return path.open("a")

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
 from vcm.tasks.detection import BINS, STRIDES, DetectorOutput, decode_boxes
+from vcm.training.distributed import normaliser
 from vcm.training.teacher import TeacherOutput
 
 __all__ = [
@@ -41,7 +42,7 @@ def distill_scores(logits: Sequence[Tensor], scores: Sequence[Tensor], weights: 
             loss = loss * weights.view(1, -1, 1, 1)
         total = total + loss.sum()
         mass = mass + t.amax(1).sum()
-    return total / mass.clamp(min=1)
+    return total / normaliser(mass)
 
 
 def distill_logits(logits: Sequence[Tensor], scores: Sequence[Tensor], floor: float = 0.01) -> Tensor:
@@ -62,7 +63,7 @@ def distill_logits(logits: Sequence[Tensor], scores: Sequence[Tensor], floor: fl
         distance = (x.clamp(-9, 9) - torch.logit(t, eps=1.2e-4)).square().mean(1)
         total = total + (distance * weight).sum()
         mass = mass + weight.sum()
-    return total / mass.clamp(min=1e-6)
+    return total / normaliser(mass, 1e-6)
 
 
 def distill_boxes(out: DetectorOutput, teacher: TeacherOutput, least: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -86,7 +87,7 @@ def distill_boxes(out: DetectorOutput, teacher: TeacherOutput, least: float = 0.
         log_q = bins.flatten(2).permute(0, 2, 1)[n, p].reshape(shape).log_softmax(2)
         log_p = target.flatten(2).permute(0, 2, 1)[n, p].reshape(shape).log_softmax(2)
         kl = kl + ((log_p.exp() * (log_p - log_q)).sum(2).mean(1) * weight).sum()
-    mass = mass.clamp(min=1)
+    mass = normaliser(mass)
     return giou / mass, kl / mass
 
 
@@ -94,7 +95,7 @@ def distill_features(features: Sequence[Tensor], teacher: Sequence[Tensor]) -> T
     """Mean squared error to the teacher's pyramid, each level over the teacher's own mean square (1: knows nothing)."""
     loss = features[0].new_zeros(())
     for f, t in zip(features, teacher, strict=True):
-        loss = loss + F.mse_loss(f, t) / t.square().mean().clamp(min=1e-6)
+        loss = loss + F.mse_loss(f, t) / normaliser(t.square().mean(), 1e-6)
     return loss / len(features)
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.errors import ConfigError, TrunkError
 from vcm.training.config import StageConfig, TrainConfig, load_config
 from vcm.training.data import PictureStore
-from vcm.training.export import export
+from vcm.training.distributed import barrier, pick_device, processes, rank
+from vcm.training.export import export, merged_weights
 from vcm.training.export_twin import write_twin
+from vcm.training.joint import JointStage
 from vcm.training.loop import Stage, StageResult, run_stage
 from vcm.training.stages import BottleneckStage, PictureStage, TwinStage, base_analysis, head_modules
 from vcm.training.teacher import Teacher, TeacherLike
@@ -58,13 +60,14 @@ class _Run:
 
     def __init__(self, recipe: TrainConfig, teacher: TeacherLike | None) -> None:
         self.recipe, self._teacher = recipe, teacher
+        self.device = pick_device(recipe.device)
         self._stores: dict[tuple[tuple[str, ...], int], PictureStore] = {}
 
     def teacher(self) -> TeacherLike:
         if self._teacher is None:
             if self.recipe.teacher is None:
                 raise ConfigError("this stage distils a teacher", expected="teacher: a path")
-            self._teacher = Teacher(self.recipe.teacher)
+            self._teacher = Teacher(self.recipe.teacher, device=self.device)
         return self._teacher
 
     def store(self, config: StageConfig) -> PictureStore:
@@ -72,6 +75,7 @@ class _Run:
         if key not in self._stores:
             folders = [self.recipe.root / f for f in config.data.folders]
             self._stores[key] = PictureStore(folders, config.data.longest, read_holdout(self.recipe.holdout))
+            self._stores[key].to(self.device)
         return self._stores[key]
 
     @staticmethod
@@ -83,7 +87,20 @@ class _Run:
         return done.named[config.start]
 
     def stage(self, config: StageConfig, done: _Done) -> Stage:
+        """The stage with the weights that it starts from, on the run's device."""
+        stage = self._stage(config, done)
+        stage.to(self.device)
+        return stage
+
+    def _stage(self, config: StageConfig, done: _Done) -> Stage:
         store = self.store(config)
+        if config.kind == "joint":
+            if not {"bottleneck", "picture"} <= done.latest.keys():
+                raise ConfigError("a joint stage comes after bottleneck and picture stages", found=config.name)
+            joint = JointStage(config, self.recipe, store, self.teacher())
+            former = self._before(config, done)
+            joint.modules.load_state_dict(merged_weights(done.latest) if former is None else load_file(former))
+            return joint
         if config.kind == "picture":
             if "bottleneck" not in done.latest:
                 raise ConfigError("a picture stage comes after a bottleneck stage", found=config.name)
@@ -91,13 +108,13 @@ class _Run:
             picture.load_base(load_file(done.latest["bottleneck"]))
             before = self._before(config, done)
             if before is not None:
-                picture.modules.load_state_dict(load_file(before))
+                picture.modules.load_state_dict(_of(picture.modules, before))
             return picture
         kind = TwinStage if config.kind == "twin" else BottleneckStage
         stage = kind(config, self.recipe, store, self.teacher())
         before = self._before(config, done) or done.latest.get("twin")
         if before is not None:
-            found = load_file(before)
+            found = _of(stage.modules, before)
             missing = stage.modules.load_state_dict(found, strict=False)
             new = {n.split(".")[0] for n in missing.missing_keys} - {"base"}
             if new or missing.unexpected_keys:
@@ -105,6 +122,11 @@ class _Run:
                     "the previous stage's weights do not fit", found=sorted(new) + missing.unexpected_keys
                 )
         return stage
+
+
+def _of(modules: nn.ModuleDict, path: Path) -> dict[str, Tensor]:
+    """What a stage's weights file has of ``modules``; a joint stage's has more."""
+    return {k: v for k, v in load_file(path).items() if k.split(".")[0] in modules}
 
 
 def train(
@@ -131,7 +153,12 @@ def train(
         MissingDependencyError: an extra is not installed.
     """
     recipe = load_config(path, overrides)
-    run = _Run(recipe, teacher)
+    with processes(pick_device(recipe.device)):
+        return _train(recipe, _Run(recipe, teacher), resume, minutes, quiet)
+
+
+def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, quiet: bool) -> TrainResult:
+    first = rank() == 0  # the process that writes
     results: list[StageResult] = []
     done = _Done({}, {})
     weights: Path | None = None
@@ -146,16 +173,21 @@ def train(
             results.append(result)
             if not result.finished:
                 return TrainResult(tuple(results), None)
-            marker.write_text(f"{result.step} steps\n")
+            if first:
+                marker.write_text(f"{result.step} steps\n")
         done.named[config.name] = results[-1].weights
         if not config.aside:
-            done.latest[config.kind] = results[-1].weights
+            for kind in ("bottleneck", "picture") if config.kind == "joint" else (config.kind,):
+                done.latest[kind] = results[-1].weights
             if {"bottleneck", "picture"} <= done.latest.keys():
                 weights = recipe.out / f"{recipe.name}.safetensors"
-                export(done.latest, recipe.architecture, recipe.name, weights, _summary(recipe))
-    for config in recipe.stages:
-        if config.ship is not None:
-            _ship(recipe, config, config.ship, done, weights)
+                if first:
+                    export(done.latest, recipe.architecture, recipe.name, weights, _summary(recipe))
+    if first:
+        for config in recipe.stages:
+            if config.ship is not None:
+                _ship(recipe, config, config.ship, done, weights)
+    barrier()
     return TrainResult(tuple(results), weights)
 
 
@@ -166,18 +198,14 @@ def _summary(recipe: TrainConfig) -> str:
 def _ship(recipe: TrainConfig, config: StageConfig, name: str, done: _Done, codec: Path | None) -> None:
     """Write what a stage gives beside the codec. A twin borrows the codec's trunk where it is the same."""
     path = recipe.out / f"{name}.safetensors"
-    if config.kind == "picture":
-        export(
-            {**done.latest, "picture": done.named[config.name]},
-            recipe.architecture,
-            name,
-            path,
-            _summary(recipe),
-            config.blind,
-        )
+    if config.kind in ("picture", "joint"):
+        parts = {**done.latest, "picture": done.named[config.name]}
+        if config.kind == "joint":
+            parts["bottleneck"] = parts["picture"]
+        export(parts, recipe.architecture, name, path, _summary(recipe), config.blind)
         return
     if config.kind != "twin":
-        raise ConfigError("only twin and picture stages ship on their own", found=config.kind)
+        raise ConfigError("only twin, picture and joint stages ship on their own", found=config.kind)
     architecture = ARCHITECTURES[recipe.architecture]
 
     def modules() -> nn.ModuleDict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from vcm.codecs.scalable.analysis import BaseAnalysis
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
-from vcm.codecs.scalable.latent_model import LatentModel
+from vcm.codecs.scalable.latent_model import LatentModel, LatentOutput
 from vcm.codecs.scalable.picture import (
     PictureAnalysis,
     PictureSynthesis,
@@ -24,9 +25,19 @@ from vcm.errors import ConfigError, MissingDependencyError
 from vcm.nn.trunk import fold_lite0
 from vcm.tasks.classification import ClassificationHead
 from vcm.tasks.detection import DetectionHead, DetectorOutput
-from vcm.training.config import StageConfig, TrainConfig
-from vcm.training.data import PictureStore, ViewSpec, class_weights, cut_views
-from vcm.training.degrade import degrade
+from vcm.training.config import LossName, StageConfig, TrainConfig
+from vcm.training.data import (
+    PictureStore,
+    ViewObjects,
+    ViewPlan,
+    ViewSpec,
+    class_weights,
+    plan_views,
+    render_views,
+    view_objects,
+)
+from vcm.training.degrade import degrade, plan_degradations
+from vcm.training.distributed import batch_part
 from vcm.training.loop import Stage
 from vcm.training.losses import (
     classification_loss,
@@ -37,9 +48,11 @@ from vcm.training.losses import (
     mse_255,
     teacher_labels,
 )
+from vcm.training.losses_detection import detection_loss
+from vcm.training.losses_ssim import ms_ssim
 from vcm.training.teacher import TeacherLike, TeacherOutput
 
-__all__ = ["BottleneckStage", "PictureStage", "TwinStage", "imagenet_trunk"]
+__all__ = ["BottleneckStage", "PictureStage", "TaskStage", "TwinStage", "imagenet_trunk"]
 
 
 def imagenet_trunk() -> dict[str, Tensor]:
@@ -66,13 +79,22 @@ class _DataStage(Stage):
         self._views = ViewSpec(d.size, d.reference, (d.scale_low, d.scale_high), d.mosaic, d.mixup, d.colour)
         weights = store.sampling_weights(d.balance).double().numpy()
         self._sampling = weights / weights.sum()
+        self.part = batch_part(config.batch)
+
+    def plan(self, rng: np.random.Generator) -> tuple[ViewPlan, ...]:
+        """This process's part of a batch of random views."""
+        chosen = rng.choice(len(self.store), self.config.batch, p=self._sampling)
+        return plan_views(self.store, [int(i) for i in chosen], self._views, rng)[self.part]
 
     def batch(self, rng: np.random.Generator) -> Tensor:
         """Views (N, 3, size, size), 0 … 255."""
-        chosen = rng.choice(len(self.store), self.config.batch, p=self._sampling)
-        return cut_views(self.store, [int(i) for i in chosen], self._views, rng)
+        return render_views(self.store, self.plan(rng)).to(self.device)
 
-    def weight(self, name: str, default: float) -> float:
+    def uniform(self, rng: np.random.Generator) -> Tensor:
+        """One number in 0 … 1 for each picture of this process, (N,)."""
+        return torch.from_numpy(rng.random(self.config.batch, dtype=np.float32)[self.part]).to(self.device)
+
+    def weight(self, name: LossName, default: float) -> float:
         """A loss weight of the configuration."""
         return self.config.weights.get(name, default)
 
@@ -84,9 +106,10 @@ class _Batch:
     frozen: tuple[Tensor, ...]
     teacher: TeacherOutput
     pixels: int
+    objects: ViewObjects | None
 
 
-class _TaskStage(_DataStage):
+class TaskStage(_DataStage):
     """Heads distilled densely from the teacher."""
 
     def __init__(self, config: StageConfig, recipe: TrainConfig, store: PictureStore, teacher: TeacherLike) -> None:
@@ -110,6 +133,19 @@ class _TaskStage(_DataStage):
         self.modules = nn.ModuleDict({"analysis": analysis, **head_modules(self.architecture)})
         self.modules.to(memory_format=torch.channels_last).train()
 
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        self.class_weights = self.class_weights.to(device)
+
+    @property
+    def analysis(self) -> BaseAnalysis:
+        """The base's ``g_a``."""
+        return cast(BaseAnalysis, self.modules["analysis"])
+
+    def autocast(self, on_cpu: bool = False) -> torch.autocast:
+        """bfloat16 on a GPU; on a CPU where it is asked for."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=on_cpu or self.device.type == "cuda")
+
     def parameter_groups(self) -> list[dict[str, object]]:
         """The trunk at its own learning rate, gains faster, everything else at the stage's."""
         return _groups(self.modules, self.config)
@@ -119,20 +155,25 @@ class _TaskStage(_DataStage):
         """Batch ``number``: views, what the frozen blocks make of them, and the teacher's answers."""
         c = self.config
         rng = np.random.default_rng([*self._seed, number, 1])
-        x = self.batch(rng)
+        plans = self.plan(rng)
+        x = render_views(self.store, plans).to(self.device)
+        objects = view_objects(self.store, plans) if self.weight("ground_truth", 0.0) else None
         teacher = self.teacher(x)
-        seen = degrade(x, c.data.degrade, rng) if c.data.degrade else x
-        trunk = self.modules["analysis"].trunk
+        seen = x
+        if c.data.degrade:
+            seen = degrade(x, plan_degradations(c.batch, c.data.degrade, rng)[self.part])
+        trunk = self.analysis.trunk
         # Picture by picture: the first blocks' tensors then stay below the 32 MB above which glibc maps every
         # allocation anew, and page faults cost several times the arithmetic (measured: 0.48 s against 0.08 s).
-        if self._frozen == len(trunk.blocks):
-            s16, s32 = zip(*(trunk(part) for part in seen.split(1)), strict=True)
-            frozen: tuple[Tensor, ...] = (torch.cat(s16), torch.cat(s32))
-        elif self._frozen:
-            frozen = (torch.cat([trunk.start(part, self._frozen) for part in seen.split(1)]),)
-        else:
-            frozen = (seen,)
-        return _Batch(frozen, teacher, x.shape[2] * x.shape[3])
+        parts = seen.split(1) if self.device.type == "cpu" else (seen,)
+        frozen: tuple[Tensor, ...] = (seen,)
+        with self.autocast():
+            if self._frozen == len(trunk.blocks):
+                s16, s32 = zip(*(trunk(part) for part in parts), strict=True)
+                frozen = torch.cat(s16), torch.cat(s32)
+            elif self._frozen:
+                frozen = (torch.cat([trunk.start(part, self._frozen) for part in parts]),)
+        return _Batch(frozen, teacher, x.shape[2] * x.shape[3], objects)
 
     def _fetch(self, step: int) -> _Batch:
         """The batch of ``step``: fresh ones fill the reserve, then each is used ``echo - 1`` times more, in order."""
@@ -147,29 +188,28 @@ class _TaskStage(_DataStage):
         return self._reserve.pop(number) if last else self._reserve[number]
 
     def latents(self, batch: _Batch, step: int) -> Tensor:
-        """Unquantised base latents of ``batch``."""
-        analysis = self.modules["analysis"]
-        if self._frozen == len(analysis.trunk.blocks):
-            s16, s32 = batch.frozen
-        else:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and step % self.config.trunk_every == 0):
-                if self._frozen:
-                    s16, s32 = analysis.trunk.finish(batch.frozen[0], self._frozen)
-                else:
-                    s16, s32 = analysis.trunk(batch.frozen[0])
-        y: Tensor = analysis.merged(s16, s32)
-        return y
+        """Unquantised base latents of ``batch``, float32."""
+        analysis = self.analysis
+        with self.autocast():
+            if self._frozen == len(analysis.trunk.blocks):
+                s16, s32 = batch.frozen
+            else:
+                with torch.set_grad_enabled(torch.is_grad_enabled() and step % self.config.trunk_every == 0):
+                    if self._frozen:
+                        s16, s32 = analysis.trunk.finish(batch.frozen[0], self._frozen)
+                    else:
+                        s16, s32 = analysis.trunk(batch.frozen[0])
+            return analysis.merged(s16, s32).float()
 
     def task_loss(
-        self, y: Tensor, quality: Tensor, teacher: TeacherOutput, step: int
+        self, y: Tensor, quality: Tensor, teacher: TeacherOutput, step: int, objects: ViewObjects | None = None
     ) -> tuple[Tensor, dict[str, float]]:
-        """Distillation of detection and classification on latents ``y``."""
-        with torch.autocast(y.device.type, torch.bfloat16, enabled=self.config.half):
+        """Distillation of detection and classification on latents ``y``; late in the stage ``objects``, too."""
+        with self.autocast(on_cpu=self.config.half):
             out = self.modules["detect"](y, quality)
             classes = self.modules["classify"](y.detach(), quality)
-        out = DetectorOutput(
-            *(tuple(t.float() for t in part) for part in (out.logits, out.bins, out.features)), out.stem
-        )
+        logits, bins, mimics = (tuple(t.float() for t in part) for part in (out.logits, out.bins, out.features))
+        out = DetectorOutput(logits, bins, mimics, out.stem)
         scores = distill_scores(out.logits, teacher.scores, self.class_weights)
         giou, kl = distill_boxes(out, teacher)
         features = distill_features(out.features, teacher.features)
@@ -183,19 +223,23 @@ class _TaskStage(_DataStage):
         if self.weight("logits", 0.0):
             numbers["logits"] = distill_logits(out.logits, teacher.scores)
             loss = loss + self.weight("logits", 0.0) * numbers["logits"]
+        if objects is not None and step >= self.config.ground_truth_from * self.config.steps:
+            true = detection_loss(out, objects.boxes, objects.labels, objects.ignore, self.class_weights)
+            numbers["ground_truth"] = true.scores + 2 * true.giou + 0.25 * true.bins
+            loss = loss + self.weight("ground_truth", 0.0) * numbers["ground_truth"]
         return loss, {k: float(v.detach()) for k, v in numbers.items()}
 
 
-class TwinStage(_TaskStage):
+class TwinStage(TaskStage):
     """Heads on unquantised latents: the pixel twin, and the start of the base layer."""
 
     def loss(self, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         batch = self._fetch(step)
         y = self.latents(batch, step)
-        return self.task_loss(y, torch.ones(len(y)), batch.teacher, step)
+        return self.task_loss(y, torch.ones(len(y), device=self.device), batch.teacher, step, batch.objects)
 
 
-class BottleneckStage(_TaskStage):
+class BottleneckStage(TaskStage):
     """The twin's latents through quantiser and integer entropy model, at a random quality for each picture."""
 
     def __init__(self, config: StageConfig, recipe: TrainConfig, store: PictureStore, teacher: TeacherLike) -> None:
@@ -206,16 +250,34 @@ class BottleneckStage(_TaskStage):
         c = self.config
         batch = self._fetch(step)
         y = self.latents(batch, step)
-        quality = torch.from_numpy(rng.random(len(y), dtype=np.float32))
+        quality = self.uniform(rng)
         coded = self.modules["base"](y, quality)
-        loss, numbers = self.task_loss(coded.y_hat, quality, batch.teacher, step)
-        bpp = (coded.bits_y + coded.bits_z) / batch.pixels
-        # The price of a bit falls with quality; it is ramped up over the first fifth, so that the latents first settle.
-        price = c.lambda_high * (c.lambda_low / c.lambda_high) ** quality
-        ramp = min(1.0, 0.1 + step / (0.2 * c.steps))
-        loss = loss + ramp * (price * bpp).mean()
-        hyper = coded.bits_z.detach().sum() / (coded.bits_y + coded.bits_z).detach().sum()
-        return loss, {"bpp": float(bpp.detach().mean()), "hyper_share": float(hyper), **numbers}
+        loss, numbers = self.task_loss(coded.y_hat, quality, batch.teacher, step, batch.objects)
+        rate, hyper = base_rate(coded, quality, batch.pixels, (c.lambda_low, c.lambda_high), step / c.steps)
+        bpp = float(((coded.bits_y + coded.bits_z) / batch.pixels).detach().mean())
+        return loss + rate, {"bpp": bpp, "hyper_share": hyper, **numbers}
+
+
+def base_rate(
+    coded: LatentOutput, quality: Tensor, pixels: int, prices: tuple[float, float], done: float
+) -> tuple[Tensor, float]:
+    """Priced bits per pixel of the base, and the share of the hyper-latents.
+
+    The price of a bit falls with quality; it is ramped up over the first fifth, so that the latents first settle.
+
+    Args:
+        coded: what the entropy model made of the latents.
+        quality: (N,) in 0 … 1.
+        pixels: of one coded picture.
+        prices: at quality 1 and 0.
+        done: share of the stage's steps that are done.
+    """
+    low, high = prices
+    price = high * (low / high) ** quality
+    bits = coded.bits_y + coded.bits_z
+    ramp = min(1.0, 0.1 + done / 0.2)
+    hyper = float(coded.bits_z.detach().sum() / bits.detach().sum())
+    return ramp * (price * (bits / pixels)).mean(), hyper
 
 
 class PictureStage(_DataStage):
@@ -227,9 +289,9 @@ class PictureStage(_DataStage):
         self.modules = picture_modules(a)
         with torch.no_grad():
             # The luma mean of a block reaches 27 where contexts end at 16: half the scale, and twice the gain.
-            self.modules["picture_analysis"].linear[0] *= 0.5
-            self.modules["synthesis"].linear[0] *= 2.0
-            self.modules["picture"].gain_y[:, 0] += 1.0
+            cast(PictureAnalysis, self.modules["picture_analysis"]).linear[0] *= 0.5
+            cast(PictureSynthesis, self.modules["synthesis"]).linear[0] *= 2.0
+            cast(LatentModel, self.modules["picture"]).gain_y[:, 0] += 1.0
         self.frozen = nn.ModuleDict({"analysis": base_analysis(a), "base": LatentModel(a.base, a.base_gain)})
         self.modules.to(memory_format=torch.channels_last).train()
 
@@ -241,52 +303,81 @@ class PictureStage(_DataStage):
     def parameter_groups(self) -> list[dict[str, object]]:
         return _groups(self.modules, self.config)
 
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        self.frozen.to(device)
+
     @torch.no_grad()
     def _base(self, x: Tensor, rng: np.random.Generator) -> tuple[Tensor, int]:
         """Quantised base latents of ``x`` from a random scale, and the side of the coded crop."""
-        side = x.shape[2] * int(rng.integers(3, 9)) // 8
-        small = (
-            x
-            if side == x.shape[2]
-            else F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
-        )
-        pad = -side % 32
-        padded = F.pad(small, (0, pad, 0, pad), mode="replicate")
-        y = torch.cat([self.frozen["analysis"](part) for part in padded.split(1)])  # as in _TaskStage._draw
-        quality = torch.from_numpy(rng.random(len(x), dtype=np.float32))
-        return self.frozen["base"](y, quality).y_hat, side
+        padded, side = random_base_scale(x, rng)
+        parts = padded.split(1) if self.device.type == "cpu" else (padded,)  # as in TaskStage._draw
+        y = torch.cat([self.frozen["analysis"](part) for part in parts])
+        return self.frozen["base"](y, self.uniform(rng)).y_hat, side
 
     def loss(self, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         c = self.config
         x = self.batch(rng)
         y_base, side = self._base(x, rng)
-        quality = c.quality_low + (c.quality_high - c.quality_low) * torch.from_numpy(
-            rng.random(len(x), dtype=np.float32)
-        )
-        y = self.modules["picture_analysis"](x)
-        preview = self.modules["preview"](y_base)
-        if c.blind:
-            y_base = torch.zeros_like(y_base)
-        rows = nearest_rows(y.shape[2], 0, x.shape[2], side, y_base.shape[2])
-        coded = self.modules["picture"](y, quality, y_base, (rows, rows))
-        at = base_positions(y.shape[2], 0, x.shape[2], side)
-        x_hat = self.modules["synthesis"](coded.y_hat, sample_base(y_base, (at, at)), quality)
-        price = c.lambda_low * (c.lambda_high / c.lambda_low) ** quality
-        error = (x_hat - x).square().mean((1, 2, 3))
-        bpp = (coded.bits_y + coded.bits_z) / (x.shape[2] * x.shape[3])
-        # The padded base covers (side + pad) pixels of the scaled crop; only the part that is picture is compared.
-        shown = side // 4
-        small = F.interpolate(x, (shown, shown), mode="bilinear", antialias=True, align_corners=False)
-        rough = mse_255(preview[:, :, :shown, :shown], small)
-        # Normalised by the price's square root, so that every quality pulls with about the same force.
-        scale = (c.lambda_low * c.lambda_high) ** 0.25 / price.sqrt()
-        loss = (scale * (price * error + bpp)).mean() + self.weight("preview", 0.001) * rough
-        psnr = float(10 * torch.log10(255**2 / error.detach()).mean())
-        return loss, {
-            "bpp": float(bpp.detach().mean()),
-            "psnr": psnr,
-            "preview_psnr": float(10 * torch.log10(255**2 / rough.detach())),
-        }
+        quality = c.quality_low + (c.quality_high - c.quality_low) * self.uniform(rng)
+        return picture_loss(self.modules, c, x, y_base, side, quality)
+
+
+def random_base_scale(x: Tensor, rng: np.random.Generator) -> tuple[Tensor, int]:
+    """``x`` as the base sees it: at 3/8 … 8/8 of the size, padded to a multiple of 32; and the side before padding."""
+    side = x.shape[2] * int(rng.integers(3, 9)) // 8
+    small = x
+    if side != x.shape[2]:
+        small = F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    pad = -side % 32
+    return F.pad(small, (0, pad, 0, pad), mode="replicate"), side
+
+
+def picture_loss(
+    modules: nn.ModuleDict, c: StageConfig, x: Tensor, y_base: Tensor, side: int, quality: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """Rate and distortion of the picture path given base latents, in float32 on every device.
+
+    At high quality a quantisation step is finer than bfloat16 can tell.
+
+    Args:
+        modules: those of :func:`picture_modules`.
+        c: weights and range of the price.
+        x: (N, 3, H, W) pictures, 0 … 255.
+        y_base: quantised base latents of ``x`` brought to ``side``² and padded.
+        side: pixels.
+        quality: (N,) in 0 … 1.
+    """
+    y = modules["picture_analysis"](x)
+    preview = modules["preview"](y_base)
+    if c.blind:
+        y_base = torch.zeros_like(y_base)
+    rows = nearest_rows(y.shape[2], 0, x.shape[2], side, y_base.shape[2]).to(x.device)
+    coded = modules["picture"](y, quality, y_base, (rows, rows))
+    at = base_positions(y.shape[2], 0, x.shape[2], side).to(x.device)
+    x_hat = modules["synthesis"](coded.y_hat, sample_base(y_base, (at, at)), quality)
+    price = c.lambda_low * (c.lambda_high / c.lambda_low) ** quality
+    error = (x_hat - x).square().mean((1, 2, 3))
+    distortion = error
+    numbers = {}
+    if structure := c.weights.get("ms_ssim", 0.0):
+        similar = ms_ssim(x_hat, x)
+        distortion = distortion + structure * (1 - similar)
+        numbers["ms_ssim"] = float(similar.detach().mean())
+    bpp = (coded.bits_y + coded.bits_z) / (x.shape[2] * x.shape[3])
+    # The padded base covers (side + pad) pixels of the scaled crop; only the part that is picture is compared.
+    shown = side // 4
+    small = F.interpolate(x, (shown, shown), mode="bilinear", antialias=True, align_corners=False)
+    rough = mse_255(preview[:, :, :shown, :shown], small)
+    # Normalised by the price's square root, so that every quality pulls with about the same force.
+    scale = (c.lambda_low * c.lambda_high) ** 0.25 / price.sqrt()
+    loss = (scale * (price * distortion + bpp)).mean() + c.weights.get("preview", 0.001) * rough
+    return loss, {
+        "bpp": float(bpp.detach().mean()),
+        "psnr": float(10 * torch.log10(255**2 / error.detach()).mean()),
+        "preview_psnr": float(10 * torch.log10(255**2 / rough.detach())),
+        **numbers,
+    }
 
 
 def _groups(modules: nn.ModuleDict, config: StageConfig) -> list[dict[str, object]]:
@@ -305,8 +396,8 @@ def _groups(modules: nn.ModuleDict, config: StageConfig) -> list[dict[str, objec
 @torch.no_grad()
 def blind_to_base(modules: nn.ModuleDict) -> None:
     """Make a picture path that was trained with ``blind`` ignore whatever base it is given."""
-    modules["picture"].net.base.weight.zero_()
-    synthesis = modules["synthesis"]
+    cast(Any, modules["picture"]).net.base.weight.zero_()
+    synthesis = cast(PictureSynthesis, modules["synthesis"])
     synthesis.mix.weight[:, synthesis.linear.shape[0] :].zero_()
 
 

@@ -20,6 +20,7 @@ from vcm.errors import ConfigError, MissingDependencyError
 
 __all__ = ["Teacher", "TeacherLike", "TeacherOutput"]
 
+_CPU = torch.device("cpu")
 _PREDICTORS = ("/m/Conv_109", "/m/Conv_106", "/m/Conv_103", "/m/Conv_100")  # strides 8, 16, 32, 64
 _MEAN_BGR = (103.53, 116.28, 123.675)
 _STD_BGR = (57.375, 57.12, 58.395)
@@ -100,14 +101,15 @@ class Teacher:
 
     Args:
         path: ``nanodet_plus_m_416_fp32.onnx``.
-        threads: threads of onnxruntime; on a GPU machine CUDA is used where onnxruntime has it.
+        threads: threads of onnxruntime.
+        device: a GPU to run on, where onnxruntime is its GPU build; else the CPU answers.
 
     Raises:
         MissingDependencyError: onnx or onnxruntime is not installed.
         ConfigError: the file is absent or another network.
     """
 
-    def __init__(self, path: str | Path, threads: int = 2) -> None:
+    def __init__(self, path: str | Path, threads: int = 2, device: torch.device = _CPU) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -117,8 +119,9 @@ class Teacher:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        available = onnxruntime.get_available_providers()
-        providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
         self._session = onnxruntime.InferenceSession(_any_size(Path(path)), options, providers=providers)
         self._input = self._session.get_inputs()[0].name
 

@@ -1,0 +1,179 @@
+"""Ground truth, MS-SSIM, the joint stage and degraded twins, each run on the tiny architecture."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from fake_teacher import FakeTeacher
+from safetensors.torch import load_file
+
+import vcm
+from vcm.errors import ConfigError
+from vcm.training.config import load_config
+from vcm.training.run import _Done, _Run, train
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def edit(recipe: Path, **changes: object) -> None:
+    recipe.write_text(yaml.safe_dump({**yaml.safe_load(recipe.read_text()), **changes}))
+
+
+def annotate(recipe: Path) -> None:
+    images = [{"id": i, "file_name": f"{i}.png", "width": 150, "height": 110} for i in range(6)]
+    boxes = [{"image_id": i, "category_id": 1, "bbox": [40, 30, 60, 50]} for i in range(6)]
+    content = {"images": images, "annotations": boxes}
+    (recipe.parent / "data" / "pics" / "instances.json").write_text(json.dumps(content))
+
+
+def test_ground_truth_joins_late_and_only_where_there_is_some(recipe: Path, tmp_path: Path) -> None:
+    only_twin = [{**yaml.safe_load(recipe.read_text())["stages"][0], "weights": {"ground_truth": 0.5}}]
+    edit(recipe, stages=only_twin)
+    train(recipe, overrides=(f"out={tmp_path / 'plain'}",), teacher=FakeTeacher(), quiet=True)
+    plain = rows(tmp_path / "plain" / "twin")
+    assert [row.get("ground_truth") for row in plain] == [None, None, None, 0.0]  # 0.7 of four steps: the last one
+    annotate(recipe)
+    train(recipe, overrides=(f"out={tmp_path / 'true'}",), teacher=FakeTeacher(), quiet=True)
+    true = rows(tmp_path / "true" / "twin")
+    assert true[3]["ground_truth"] > 0
+    assert [row["loss"] for row in true[:3]] == [row["loss"] for row in plain[:3]]
+    assert true[3]["loss"] == pytest.approx(plain[3]["loss"] + 0.5 * true[3]["ground_truth"], abs=1e-4)
+
+
+def test_ms_ssim_adds_to_the_picture_loss(recipe: Path) -> None:
+    config = load_config(recipe, ("stages.2.data.size=192",))
+    losses = []
+    for weights in ({}, {"ms_ssim": 500.0}):
+        stage_config = config.stages[2].model_copy(update={"weights": weights})
+        torch.manual_seed(0)
+        from vcm.training.stages import PictureStage
+
+        stage = PictureStage(stage_config, config, _Run(config, FakeTeacher()).store(stage_config))
+        torch.manual_seed(1)
+        losses.append(stage.loss(0, np.random.default_rng(0)))
+    assert "ms_ssim" not in losses[0][1]
+    assert 0 < losses[1][1]["ms_ssim"] < 1
+    assert losses[1][0].item() > losses[0][0].item()
+
+
+def test_a_joint_stage_moves_both_layers_and_is_what_ships(recipe: Path) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    joint = {**content["stages"][2], "name": "joint", "kind": "joint", "trunk_lr": 0, "weights": {"ground_truth": 1.0}}
+    edit(recipe, stages=[*content["stages"], joint])
+    annotate(recipe)
+    result = train(recipe, teacher=FakeTeacher(), quiet=True)
+    assert result.weights is not None
+    out = recipe.parent / "out"
+    row = rows(out / "joint")[-1]
+    assert {"base_bpp", "bpp", "psnr", "scores", "giou", "preview_psnr", "ground_truth"} <= row.keys()
+    before = load_file(out / "bottleneck" / "ema.safetensors") | load_file(out / "picture" / "ema.safetensors")
+    after = load_file(out / "joint" / "ema.safetensors")
+    assert after.keys() == before.keys()
+    parts = {key.split(".")[0] for key in after if not torch.equal(after[key], before[key])}
+    assert parts == {key.split(".")[0] for key in after}
+    assert all(torch.equal(after[key], before[key]) for key in after if ".trunk." in key)
+    # What ships is the joint stage's.
+    shipped = load_file(result.weights)
+    key = "model.synthesis.out.bias"
+    assert torch.equal(shipped[key], after[key.removeprefix("model.")].half())
+    codec = vcm.load(result.weights)
+    picture = np.random.default_rng(1).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    assert codec.decode(codec.encode(picture).to_bytes()).size == (64, 48)
+
+
+def test_later_stages_start_from_a_joint_one(recipe: Path) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    joint = {**content["stages"][2], "name": "joint", "kind": "joint"}
+    edit(recipe, stages=[*content["stages"], joint])
+    train(recipe, teacher=FakeTeacher(), quiet=True)
+    config = load_config(recipe)
+    weights = recipe.parent / "out" / "joint" / "ema.safetensors"
+    done = _Done({}, {"bottleneck": weights, "picture": weights})
+    learned = load_file(weights)
+    for kind in ("bottleneck", "picture", "joint"):
+        one = next(c for c in config.stages if c.kind == kind)
+        state = _Run(config, FakeTeacher()).stage(one, done).modules.state_dict()
+        assert all(torch.equal(value, learned[key]) for key, value in state.items())
+
+
+def test_the_gradient_of_the_picture_reaches_the_base(recipe: Path) -> None:
+    from vcm.training.joint import JointStage
+
+    nothing = "{scores: 0, giou: 0, kl: 0, features: 0, classify: 0, preview: 0}"
+    changes = ("kind=joint", "trunk_lr=0", "base_lambda_low=1e-9", "base_lambda_high=1e-9", f"weights={nothing}")
+    config = load_config(recipe, tuple(f"stages.2.{change}" for change in changes))
+    torch.manual_seed(0)
+    stage = JointStage(config.stages[2], config, _Run(config, FakeTeacher()).store(config.stages[2]), FakeTeacher())
+    stage.loss(0, np.random.default_rng(0))[0].backward()
+    project = stage.analysis.project.weight.grad
+    assert project is not None
+    assert float(project.abs().max()) > 0
+    assert all(p.grad is None for p in stage.analysis.trunk.parameters())
+
+
+def test_a_joint_stage_comes_after_both_others(recipe: Path) -> None:
+    with pytest.raises(ConfigError, match="comes after"):
+        train(recipe, overrides=("stages.2.kind=joint",), teacher=FakeTeacher(), quiet=True)
+
+
+def test_a_degraded_twin_sees_other_pixels_than_its_teacher(recipe: Path) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Watching(FakeTeacher):
+        def __call__(self, x: torch.Tensor):
+            seen.append(x.clone())
+            return super().__call__(x)
+
+    config = load_config(recipe, ("stages.0.data.degrade=1.0",))
+    stage = _Run(config, Watching()).stage(config.stages[0], _Done({}, {}))
+    batch = stage._draw(0)
+    assert not torch.equal(batch.frozen[0], seen[0])
+    edit(recipe, stages=[yaml.safe_load(recipe.read_text())["stages"][0]])
+    done = train(recipe, overrides=("stages.0.data.degrade=0.5",), teacher=FakeTeacher(), quiet=True)
+    assert done.stages[0].finished
+
+
+def test_an_unknown_loss_weight_is_refused(recipe: Path) -> None:
+    with pytest.raises(ConfigError, match="beauty"):
+        load_config(recipe, ("stages.0.weights={beauty: 1}",))
+
+
+BLOCKED = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Blocker(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"compressai", "constriction", "pycocotools", "omegaconf"}:
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+from pathlib import Path
+from vcm.training.export import export
+export({"bottleneck": Path(sys.argv[1]), "picture": Path(sys.argv[2])}, "tiny", "t", Path(sys.argv[3]), "nothing")
+"""
+
+
+def test_exporting_imports_no_research_package(recipe: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from vcm.codecs.scalable.config import ARCHITECTURES
+    from vcm.training.export import training_modules
+
+    state = training_modules(ARCHITECTURES["tiny"]).state_dict()
+    base = ("analysis", "base", "detect", "classify")
+    for name, inside in (("bottleneck", True), ("picture", False)):
+        part = {k: v.contiguous() for k, v in state.items() if (k.split(".")[0] in base) == inside}
+        save_file(part, tmp_path / f"{name}.safetensors")
+    paths = [str(tmp_path / f"{name}.safetensors") for name in ("bottleneck", "picture", "out")]
+    subprocess.run([sys.executable, "-c", BLOCKED, *paths], check=True)
+    assert vcm.load(paths[2]).name == "t"
