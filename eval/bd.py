@@ -158,6 +158,7 @@ def bd_rate(
     *,
     method: Method = "pchip",
     accuracy_range: tuple[float, float] | None = None,
+    within: tuple[float, float] | None = None,
 ) -> BDResult:
     """Mean difference of rate at equal metric, in percent of the anchor's rate.
 
@@ -169,16 +170,30 @@ def bd_rate(
         test: the curve under test.
         method: ``"pchip"`` or ``"akima"``.
         accuracy_range: fixed metric interval ``(low, high)``, which both curves must cover.
+        within: metric interval ``(low, high)`` outside of which nothing is compared; both curves must reach into it,
+            and are compared over the part that both reach.
 
     Raises:
-        CurveError: fewer than four Pareto points, no common range, or a curve that does not cover ``accuracy_range``.
+        CurveError: fewer than four Pareto points, no common range, a curve that does not cover ``accuracy_range``, or
+            one that does not reach into ``within``.
         OptionError: an unknown method, an empty range, or curves of opposite direction.
         MissingDependencyError: scipy is not installed.
     """
     anchor_front, test_front = _fronts(anchor, test)
     # Along a Pareto front of a lower-is-better metric the metric falls as the rate grows; abscissae must ascend.
     a, t = (_ascending([(p.metric, math.log10(p.rate)) for p in f.kept]) for f in (anchor_front, test_front))
+    if within is not None:
+        for curve, (metrics, _) in ((anchor, a), (test, t)):
+            _check_reach(curve, metrics, within)
     low, high, overlap = _common_range(a[0], t[0], anchor, test, "metric")
+    if within is not None:
+        low, high = max(low, within[0]), min(high, within[1])
+        if high <= low:
+            raise CurveError(
+                f"curves {anchor.name!r} and {test.name!r} have no common range inside the interval",
+                expected=f"some of {within[0]:.6g} … {within[1]:.6g}",
+                found=f"{max(a[0][0], t[0][0]):.6g} … {min(a[0][-1], t[0][-1]):.6g}",
+            )
     if accuracy_range is not None:
         low, high = _fixed_range(accuracy_range, low, high)
     delta = _mean_difference(a, t, low, high, method)
@@ -244,6 +259,18 @@ def _common_range(a: list[float], t: list[float], anchor: Curve, test: Curve, ax
             found=f"{t[0]:.6g} … {t[-1]:.6g}",
         )
     return low, high, (high - low) / (max(a[-1], t[-1]) - min(a[0], t[0]))
+
+
+def _check_reach(curve: Curve, metrics: Sequence[float], within: tuple[float, float]) -> None:
+    """``metrics`` ascend."""
+    if not within[0] < within[1]:
+        raise OptionError("within is empty", expected="low < high", found=within)
+    if metrics[-1] <= within[0] or metrics[0] >= within[1]:
+        raise CurveError(
+            f"curve {curve.name!r} does not reach into the interval",
+            expected=f"some of {within[0]:.6g} … {within[1]:.6g}",
+            found=f"{metrics[0]:.6g} … {metrics[-1]:.6g}",
+        )
 
 
 def _fixed_range(wanted: tuple[float, float], low: float, high: float) -> tuple[float, float]:

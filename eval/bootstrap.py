@@ -349,6 +349,7 @@ def bootstrap_bd_rate(
     *,
     method: Method = "pchip",
     accuracy_range: tuple[float, float] | None = None,
+    within: tuple[float, float] | None = None,
     level: float = 0.95,
 ) -> ConfidenceInterval:
     """Confidence interval of a BD-rate: rate and accuracy of both codecs on the same draws of pictures.
@@ -360,7 +361,9 @@ def bootstrap_bd_rate(
         OptionError: the curves have different numbers of draws.
         MissingDependencyError: scipy is not installed.
     """
-    return _bootstrap_bd(anchor, test, level, lambda a, t: bd_rate(a, t, method=method, accuracy_range=accuracy_range))
+    return _bootstrap_bd(
+        anchor, test, level, lambda a, t: bd_rate(a, t, method=method, accuracy_range=accuracy_range, within=within)
+    )
 
 
 def bootstrap_bd_accuracy(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from vcm.errors import CurveError
-from vcm.eval.bd import BDResult, bd_accuracy, bd_rate
+from vcm.eval.bd import BDResult, Curve, bd_accuracy, bd_rate
 from vcm.eval.bootstrap import ResampledCurve, bootstrap_bd_rate
 
-__all__ = ["Deltas", "compare_curves"]
+__all__ = ["Deltas", "IntervalDelta", "compare_curves", "compare_within", "relative"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,62 @@ def compare_curves(anchor: ResampledCurve, test: ResampledCurve) -> Deltas:
     except CurveError as error:
         accuracy_note = str(error)
     return Deltas(rate, low, high, akima, accuracy, "; ".join(notes), accuracy_note)
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalDelta:
+    """BD-rate over an interval of accuracy.
+
+    Attributes:
+        rate: in percent by PCHIP, ``None`` where it was refused.
+        low, high: 95 % interval over pictures, ``None`` where it was refused.
+        note: which part of the interval was integrated, or the reason of a refusal.
+    """
+
+    rate: float | None
+    low: float | None
+    high: float | None
+    note: str
+
+
+def relative(curve: ResampledCurve, ceiling: float, samples: npt.NDArray[np.float64]) -> ResampledCurve:
+    """A curve in percent of a ceiling, which was measured on the same draws.
+
+    Args:
+        curve: the curve.
+        ceiling: on all pictures, above 0.
+        samples: float64 ``(B,)``, the ceiling in each draw; a draw without one has no curve.
+    """
+    points = tuple(replace(point, metric=100 * point.metric / ceiling) for point in curve.curve.points)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        metrics = 100 * curve.metrics / samples
+    return ResampledCurve(Curve(curve.curve.name, points, curve.curve.higher_is_better), curve.rates, metrics)
+
+
+def compare_within(anchor: ResampledCurve, test: ResampledCurve, low: float, high: float) -> IntervalDelta:
+    """BD-rate over the part of ``low`` … ``high`` percent that both curves reach; refused where there is none.
+
+    Args:
+        anchor, test: from :func:`relative`.
+        low, high: percent of the ceiling.
+    """
+    try:
+        result = bd_rate(anchor.curve, test.curve, within=(low, high))
+    except CurveError as error:
+        return IntervalDelta(None, None, None, str(error))
+    start, end = result.interval
+    notes = [f"integrated {start:.1f} to {end:.1f} %, {(end - start) / (high - low):.0%} of the interval"]
+    notes += _remarks(result)[1:]
+    bounds: tuple[float, float] | None = None
+    try:
+        interval = bootstrap_bd_rate(anchor, test, within=(low, high))
+        bounds = interval.low, interval.high
+        if interval.refused:
+            notes.append(f"undefined in {interval.refused} of {interval.refused + interval.resamples} draws")
+    except CurveError as error:
+        notes.append(str(error))
+    ends = bounds or (None, None)
+    return IntervalDelta(result.value, ends[0], ends[1], "; ".join(notes))
 
 
 def _remarks(result: BDResult) -> list[str]:

@@ -26,7 +26,7 @@ from vcm.structures import COCO_NAMES, Detections
 
 __all__ = [
     "DESCRIPTORS", "InputDescriptor", "Machine", "MachineInfo", "OnnxDescriptor", "OnnxDetector", "OutputDescriptor",
-    "keep_best", "load_machine",
+    "keep_best", "load_machine", "load_machines",
 ]  # fmt: skip
 
 DESCRIPTORS = Path(__file__).parent / "descriptors"
@@ -44,15 +44,18 @@ class MachineInfo:
         name: name in reports.
         version: library and digest of the weights.
         settings: (key, value) pairs.
+        group: machines of one group stand for one reader: at each point the better one is taken. Empty: of no group.
     """
 
     name: str
     version: str
     settings: tuple[tuple[str, str], ...] = ()
+    group: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"name": self.name, "version": self.version, "settings": dict(self.settings)}
+        group = {"group": self.group} if self.group else {}
+        return {"name": self.name, "version": self.version, "settings": dict(self.settings), **group}
 
     @property
     def fingerprint(self) -> str:
@@ -379,13 +382,31 @@ def load_machine(spec: str, *, weights: Sequence[Path] = ()) -> Machine:
     return OnnxDetector(descriptor, _find_weights(descriptor.weights, [descriptor_path.parent, *weights]))
 
 
+def load_machines(specs: Sequence[str], *, weights: Sequence[Path] = ()) -> list[Machine]:
+    """Machines by what a person types: as :func:`load_machine`, and ``twin`` or ``twin:PATH[,PATH]`` for pixel twins.
+
+    Raises:
+        ConfigError, ModelNotFoundError, OptionError, WeightsError: as of :func:`load_machine` and
+            :func:`vcm.eval.machines_twin.load_twins`.
+    """
+    machines: list[Machine] = []
+    for spec in specs:
+        if spec.partition(":")[0] == "twin":
+            from vcm.eval.machines_twin import load_twins
+
+            machines += load_twins(spec)
+        else:
+            machines.append(load_machine(spec, weights=weights))
+    return machines
+
+
 def _find_descriptor(spec: str) -> Path:
     shipped = DESCRIPTORS / f"{Path(spec).stem if spec.endswith('.yaml') else spec}.yaml"
     for path in (Path(spec), shipped):
         if path.is_file():
             return path
     names = sorted(path.stem for path in DESCRIPTORS.glob("*.yaml"))
-    expected = f"a YAML file, torchvision:NAME, detectron2:CONFIG, or one of {', '.join(names)}"
+    expected = f"twin, a YAML file, torchvision:NAME, detectron2:CONFIG, or one of {', '.join(names)}"
     raise ModelNotFoundError("no such machine", expected=expected, found=spec)
 
 

@@ -12,7 +12,7 @@ from vcm.codecs.protocol import QualityRange
 from vcm.errors import ConfigError, ModelNotFoundError
 from vcm.eval.metrics import METRICS
 
-__all__ = ["Accuracy", "Point", "Protocol", "Reference", "Resampled", "list_protocols", "load_protocol"]
+__all__ = ["Accuracy", "Interval", "Point", "Protocol", "Reference", "Resampled", "list_protocols", "load_protocol"]
 
 Accuracy = Literal["ap", "ap50", "person_ap50", "ap50_frequent"]
 """Fields of :class:`vcm.eval.accuracy.DetectionAccuracy` that are curves."""
@@ -63,6 +63,28 @@ class Resampled(_Strict):
         return value
 
 
+class Interval(_Strict):
+    """Accuracies over which BD-rates are taken as well, in shares of the ceiling.
+
+    The ceiling is what the twins' first member, or where there are no twins the machine itself, has on uncompressed
+    pictures.
+
+    Attributes:
+        low, high: shares of the ceiling, 0 … 1.
+        accuracy: which accuracies.
+    """
+
+    low: float = pydantic.Field(ge=0, lt=1)
+    high: float = pydantic.Field(gt=0, le=1)
+    accuracy: tuple[Accuracy, ...] = pydantic.Field(min_length=1)
+
+    @pydantic.model_validator(mode="after")
+    def _not_empty(self) -> Interval:
+        if not self.low < self.high:
+            raise ValueError("an interval needs low < high")
+        return self
+
+
 class Reference(_Strict):
     """A published curve that is not run here.
 
@@ -97,6 +119,7 @@ class Protocol(_Strict):
         metrics: distortion metrics, names of :data:`vcm.eval.metrics.METRICS`.
         bd_mean_of: metrics whose BD-rates are averaged.
         accuracy: accuracies that are curves.
+        interval: accuracies over which BD-rates are taken as well.
         frequent_boxes: boxes that a class needs for ``ap50_frequent``.
         bootstrap: resamples of the pictures for confidence intervals.
         seed: of the resamples.
@@ -115,6 +138,7 @@ class Protocol(_Strict):
     metrics: tuple[str, ...] = ()
     bd_mean_of: tuple[str, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()
+    interval: Interval | None = None
     frequent_boxes: int = pydantic.Field(default=30, ge=1)
     bootstrap: int = pydantic.Field(default=500, ge=10, le=10_000)
     seed: int = 0
@@ -131,6 +155,8 @@ class Protocol(_Strict):
             raise ValueError("bd_mean_of names a metric that is not in metrics")
         if bool(self.accuracy) != (self.task == "detection"):
             raise ValueError("accuracy belongs to a detection protocol, and such a protocol needs it")
+        if self.interval is not None and not set(self.interval.accuracy) <= set(self.accuracy):
+            raise ValueError("interval names an accuracy that is not in accuracy")
         if not self.accuracy and not self.metrics:
             raise ValueError("nothing to measure: no accuracy and no metrics")
         return self

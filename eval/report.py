@@ -25,7 +25,7 @@ _COSTS = (
     ("encode_kmac", "encode, kMAC/px"), ("decode_kmac", "decode, kMAC/px"), ("parameters", "parameters"),
 )  # fmt: skip
 
-_TEXT_COLUMNS = frozenset({"", "against", "point", "remarks", "reason", "version", "settings", "codec"})
+_TEXT_COLUMNS = frozenset({"", "against", "point", "remarks", "reason", "version", "settings", "codec", "taken"})
 
 
 def format_value(row: Row) -> str:
@@ -133,10 +133,14 @@ def _deltas(results: Results) -> str:
         for quantity in results.quantities:
             rows = results.find("bd", machine=view, point=quantity, quantity="bd_rate")
             lines = [_delta_line(results, row) for row in rows]
+            where = f" as {view} sees it" if view else ""
             if lines:
-                where = f" as {view} sees it" if view else ""
                 head = ("codec", "against", "BD-rate, %", "Akima, %", "BD of the quantity", "remarks")
                 tables.append(_table(f"{title_of(quantity)}{where}", head, lines))
+            rows = results.find("bd", machine=view, point=quantity, quantity="bd_rate_interval")
+            if rows:
+                caption = f"{title_of(quantity)}{where}, {rows[0].note.partition('; ')[0]}"
+                tables.append(_table(caption, ("codec", "against", "BD-rate, %", "remarks"), map(_interval_line, rows)))
     for row in results.find("bd", quantity="bd_rate_mean"):
         tables.append(
             f"<p>{escape(row.codec)} against {escape(row.against)}: {_number(row, tag='b')} % ({escape(row.note)})</p>"
@@ -154,9 +158,15 @@ def _delta_line(results: Results, rate: Row) -> list[str]:
     ]  # fmt: skip
 
 
+def _interval_line(row: Row) -> list[str]:
+    note = row.note.partition("; ")[2]
+    return [_text(row.codec), _text(row.against), _number(row), _text(note, "note")]
+
+
 def _points(results: Results) -> str:
     tables = []
     machines = list(dict.fromkeys(row.machine for row in results.find("point") if row.quantity != "bpp"))
+    groups = {machine["group"] for machine in results.machines if "group" in machine}
     for machine in machines:
         quantities = list(
             dict.fromkeys(row.quantity for row in results.find("point", machine=machine) if row.quantity != "bpp")
@@ -168,15 +178,34 @@ def _points(results: Results) -> str:
                 for q in quantities
             ]
             if any(cells):
-                lines.append([_text(rate.codec), _text(rate.point), _number(rate), *map(_number, cells)])
-        caption = {"": "Distortion", HEAD: "Own head on base latents", BEST: "The better machine at each point"}
+                taken = [_text(next(cell.against for cell in cells if cell))] if machine in groups else []
+                lines.append([_text(rate.codec), _text(rate.point), _number(rate), *map(_number, cells), *taken])
+        caption = {"": "Distortion", HEAD: "Own head on base latents", BEST: "The best machine for each quantity"}
+        caption |= {group: f"The better {group} at each point" for group in groups}
         title = caption.get(machine, f"Machine {machine}")
-        tables.append(_table(title, ("codec", "point", "rate, bit/px", *map(title_of, quantities)), lines))
+        head = ("codec", "point", "rate, bit/px", *map(title_of, quantities))
+        tables.append(_table(title, (*head, "taken") if machine in groups else head, lines))
+    tables += _shares(results)
     off = [row for row in results.find("count", quantity="off_target") if row.value]
     if off:
         lines = [[_text(row.codec), _text(row.point), _number(row), _text(row.note, "note")] for row in off]
         tables.append(_table("Target rates that were not met", ("codec", "point", "pictures", ""), lines))
     return '<h2 id="points">Points</h2>\n' + "\n".join(tables)
+
+
+def _shares(results: Results) -> list[str]:
+    """What heads reach, in percent of the ceiling."""
+    rows = results.find("share")
+    quantities = [quantity for quantity in results.quantities if any(row.quantity == quantity for row in rows)]
+    lines = []
+    for codec, point in dict.fromkeys((row.codec, row.point) for row in rows):
+        rate = _one(results, "point", codec=codec, point=point, quantity="bpp")
+        cells = [_one(results, "share", codec=codec, point=point, quantity=quantity) for quantity in quantities]
+        lines.append([_text(codec), _text(point), _number(rate), *map(_number, cells)])
+    if not lines:
+        return []
+    title = f"Own head, percent of what {rows[0].against} reaches on uncompressed pictures"
+    return [_table(title, ("codec", "point", "rate, bit/px", *map(title_of, quantities)), lines)]
 
 
 def _classes(results: Results, gallery: Gallery | None) -> str:

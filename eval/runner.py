@@ -22,6 +22,7 @@ from vcm.eval.metrics import metric
 from vcm.eval.protocols import Point, Protocol
 from vcm.eval.pseudo import pseudo_ground_truth
 from vcm.eval.records import Cache, Record, cache_path
+from vcm.eval.views import check_names
 from vcm.eval.worker import Job, Worker
 
 __all__ = ["CodecRun", "Run", "Skipped", "run"]
@@ -120,6 +121,7 @@ def run(
     _check(protocol, dataset, codecs, machines, jobs, pseudo)
     metrics, notes = _available(protocol.metrics)
     infos = tuple(machine.describe() for machine in machines)
+    check_names(infos)
     digests = {picture.name: _digest(picture) for picture in dataset.pictures}
     skipped = [Skipped(name, "", "", reason) for name, reason in dataset.missing]
     runs: list[tuple[CodecInfo, tuple[Point, ...], list[Record]]] = []

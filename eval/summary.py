@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from vcm.eval.accuracy import DetectionAccuracy, evaluate_detections
 from vcm.eval.bd import Curve, RDPoint
@@ -20,21 +19,20 @@ from vcm.eval.bootstrap import (
     resample_bpp,
     resample_mean,
 )
-from vcm.eval.deltas import Deltas, compare_curves
+from vcm.eval.deltas import Deltas, compare_curves, compare_within, relative
 from vcm.eval.metrics import metric
 from vcm.eval.records import Record
 from vcm.eval.runner import CodecRun, Run
+from vcm.eval.views import BEST, UNCOMPRESSED, Measured, Measurement, View, merge, views_of
 from vcm.eval.worker import HEAD
 
 __all__ = ["BEST", "UNITS", "Row", "Summary", "summarise"]
-
-BEST = "best"
-"""Machine name of the better one at each point, where several looked at the same pictures."""
 
 UNITS: Mapping[str, str] = {
     "bpp": "bit/px", "ap": "%", "ap50": "%", "person_ap50": "%", "ap50_frequent": "%", "ap75": "%", "person_ap": "%",
     "encode": "s", "decode": "s", "machine": "s", "peak": "MiB", "encode_kmac": "kMAC/px", "decode_kmac": "kMAC/px",
     "parameters": "", "bytes": "byte", "bd_rate": "%", "bd_rate_akima": "%", "bd_rate_mean": "%",
+    "bd_rate_interval": "%",
 }  # fmt: skip
 
 
@@ -44,7 +42,7 @@ class Row:
 
     Attributes:
         row: number, from 1.
-        section: ``point``, ``class``, ``layer``, ``cost``, ``bd``, ``reference`` or ``count``.
+        section: ``point``, ``share``, ``class``, ``layer``, ``cost``, ``bd``, ``reference`` or ``count``.
         codec, point, machine: what it was measured on; empty where that does not apply. A ``bd`` row has the codec
             under test, in ``point`` the quantity that the curves show, and in ``against`` the anchor.
         quantity: what it is: a metric's name, ``bpp``, ``ap``, ``bd_rate``, …
@@ -52,7 +50,9 @@ class Row:
         low, high: 95 % confidence interval over pictures, or ``None``.
         unit: of all three.
         pictures: that it was computed from.
-        against: anchor of a ``bd`` row; class name of a ``class`` row; layer of a ``layer`` row.
+        against: anchor of a ``bd`` row; class name of a ``class`` row; layer of a ``layer`` row; machine whose accuracy
+            on uncompressed pictures a ``share`` row is of; of a ``point`` row of a group of machines, or of the best,
+            the machine that was taken.
         note: anything that a reader must know.
     """
 
@@ -92,14 +92,6 @@ class Summary:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Measured:
-    """A quantity at a point: its value, and that in each draw."""
-
-    value: float
-    samples: npt.NDArray[np.float64]
-
-
 @dataclass(slots=True)
 class _Builder:
     """Collects rows."""
@@ -119,15 +111,21 @@ class _Builder:
             Row(number, section, codec, point, machine, quantity, value, low, high, unit, count, against, note)
         )
 
-    def add_measured(self, codec: str, point: str, machine: str, quantity: str, measured: _Measured, unit: str) -> None:
+    def add_measured(
+        self, codec: str, point: str, machine: str, quantity: str, measured: Measured, *, section: str = "point",
+        unit: str | None = None, against: str = "", note: str = "",
+    ) -> None:  # fmt: skip
         low = high = None
         if not np.isnan(measured.samples).all():
             interval = percentile_interval(measured.samples, measured.value)
             low, high = interval.low, interval.high
-        self.add("point", codec, point, machine, quantity, measured.value, low=low, high=high, unit=unit)
+        self.add(
+            section, codec, point, machine, quantity, measured.value, low=low, high=high, unit=unit, against=against,
+            note=note,
+        )  # fmt: skip
 
 
-_Curves = dict[tuple[str, str, str], list[tuple[str, _Measured, _Measured]]]
+_Curves = dict[tuple[str, str, str], list[tuple[str, Measured, Measured]]]
 """By codec, view and quantity: (point, rate, value) in the order of the points."""
 
 
@@ -145,51 +143,51 @@ def summarise(run: Run, progress: Callable[[str], None] = lambda text: None) -> 
     build.add("count", "", "", "", "pictures", float(len(names)), unit="")
     build.add("count", "", "", "", "pictures_skipped", float(len({s.picture for s in run.skipped})), unit="")
     curves: _Curves = {}
-    machines = tuple(machine.name for machine in run.machines)
+    views = views_of(run.machines)
+    heads: list[str] = []
     for codec in run.codecs:
         progress(codec.info.name)
         for point in codec.points:
             records = [codec.records[point.label][name] for name in names]
             rate = _rate(records, draws)
-            build.add_measured(codec.info.name, point.label, "", "bpp", rate, UNITS["bpp"])
+            build.add_measured(codec.info.name, point.label, "", "bpp", rate)
             _count_off_target(build, codec.info.name, point.label, point.target_bpp, run, records)
             _layers(build, codec.info.name, point.label, records)
             found = [
                 *_distortion(run, records, draws),
                 *_accuracies(build, run, codec.info.name, point.label, records, draws),
             ]
-            if len(machines) > 1:
-                found += _best(found)
-            for machine, quantity, measured, unit in found:
-                build.add_measured(codec.info.name, point.label, machine, quantity, measured, unit)
-                for view in _views_of(machine, machines):
-                    curves.setdefault((codec.info.name, view, quantity), []).append((point.label, rate, measured))
+            for m in (*found, *merge(found, views, codec.info.name)):
+                build.add_measured(
+                    codec.info.name, point.label, m.machine, m.quantity, m.measured, unit=m.unit, against=m.taken,
+                    note=m.note,
+                )  # fmt: skip
+                if m.machine == HEAD and codec.info.name not in heads:
+                    heads.append(codec.info.name)
+                for view in _views_of(m.machine, views):
+                    curves.setdefault((codec.info.name, view, m.quantity), []).append((point.label, rate, m.measured))
         _costs(build, codec)
-    views = _all_views(run, machines)
     quantities = run.protocol.accuracy if run.protocol.task == "detection" else run.metrics
     progress("BD")
     _references(build, run)
-    for view in views:
-        _deltas(build, run, curves, view, quantities)
-    return Summary(tuple(build.rows), views, tuple(quantities))
+    _shares(build, curves, views, heads, quantities)
+    shown = tuple(view.name for view in views) if run.protocol.task == "detection" else ("",)
+    for name in shown:
+        _deltas(build, run, curves, name, quantities)
+        _interval_deltas(build, run, curves, name, views, heads)
+    return Summary(tuple(build.rows), shown, tuple(quantities))
 
 
-def _all_views(run: Run, machines: tuple[str, ...]) -> tuple[str, ...]:
-    if run.protocol.task == "distortion":
-        return ("",)
-    return (*machines, BEST) if len(machines) > 1 else machines
+def _views_of(machine: str, views: Sequence[View]) -> tuple[str, ...]:
+    """A head's curve stands beside those of every view; a group's member has none of its own."""
+    if machine == HEAD:
+        return tuple(view.name for view in views)
+    return () if machine and machine not in [view.name for view in views] else (machine,)
 
 
-def _views_of(machine: str, machines: tuple[str, ...]) -> tuple[str, ...]:
-    """A head's curve stands beside those of every pixel machine."""
-    if machine != HEAD:
-        return (machine,)
-    return (*machines, BEST) if len(machines) > 1 else machines
-
-
-def _rate(records: Sequence[Record], draws: Resamples) -> _Measured:
+def _rate(records: Sequence[Record], draws: Resamples) -> Measured:
     sizes, pixels = [r.bytes for r in records], [r.width * r.height for r in records]
-    return _Measured(8 * sum(sizes) / sum(pixels), resample_bpp(sizes, pixels, draws))
+    return Measured(8 * sum(sizes) / sum(pixels), resample_bpp(sizes, pixels, draws))
 
 
 def _count_off_target(
@@ -209,26 +207,22 @@ def _layers(build: _Builder, codec: str, point: str, records: Sequence[Record]) 
         build.add("layer", codec, point, "", "bytes", mean, unit="byte", against=layer, note="mean over pictures")
 
 
-_Found = list[tuple[str, str, _Measured, str]]
-"""Machine, quantity, measurement, unit."""
-
-
-def _distortion(run: Run, records: Sequence[Record], draws: Resamples) -> _Found:
-    found: _Found = []
+def _distortion(run: Run, records: Sequence[Record], draws: Resamples) -> list[Measurement]:
+    found: list[Measurement] = []
     for name in run.metrics:
         values = np.array([record.metrics.get(name, np.nan) for record in records])
         if np.isnan(values).any():
             continue  # a head's codec has none, and a picture may be too small: a mean over others would not compare
-        measured = _Measured(float(values.mean()), resample_mean(values, draws))
-        found.append(("", name, measured, metric(name).unit))
+        measured = Measured(float(values.mean()), resample_mean(values, draws))
+        found.append(Measurement("", name, measured, metric(name).unit))
     return found
 
 
 def _accuracies(
     build: _Builder, run: Run, codec: str, point: str, records: Sequence[Record], draws: Resamples
-) -> _Found:
+) -> list[Measurement]:
     truth = run.dataset.ground_truth
-    found: _Found = []
+    found: list[Measurement] = []
     if run.protocol.task != "detection" or truth is None:
         return found
     ids = {picture.name: picture.id for picture in run.dataset.pictures}
@@ -239,7 +233,7 @@ def _accuracies(
         for quantity in run.protocol.accuracy:
             value: float | None = getattr(accuracy, quantity)
             if value is not None:
-                found.append((machine, quantity, _Measured(value, getattr(samples, quantity)), "%"))
+                found.append(Measurement(machine, quantity, Measured(value, getattr(samples, quantity)), "%"))
         _further_accuracy(build, codec, point, machine, accuracy)
     return found
 
@@ -253,15 +247,6 @@ def _further_accuracy(build: _Builder, codec: str, point: str, machine: str, acc
             note = f"{row.boxes} boxes" + (", frequent" if row.boxes >= accuracy.frequent_boxes else "")
             build.add("class", codec, point, machine, "ap", row.ap, against=row.name, note=note)
             build.add("class", codec, point, machine, "ap50", row.ap50, against=row.name, note=note)
-
-
-def _best(found: _Found) -> _Found:
-    best: dict[str, tuple[str, str, _Measured, str]] = {}
-    for machine, quantity, measured, unit in found:
-        known = best.get(quantity)
-        if machine not in ("", HEAD) and (known is None or measured.value > known[2].value):
-            best[quantity] = (BEST, quantity, measured, unit)
-    return list(best.values())
 
 
 def _costs(build: _Builder, codec: CodecRun) -> None:
@@ -312,10 +297,7 @@ def _deltas(build: _Builder, run: Run, curves: _Curves, view: str, quantities: S
     anchor = next((name for name in run.protocol.anchors if name in names), None)
     means: dict[tuple[str, str], list[float]] = {}
     for quantity in quantities:
-        resampled = {
-            n: _resampled(n, curves[n, view, quantity], run, quantity) for n in names if (n, view, quantity) in curves
-        }
-        fronts = dict(_fronts(resampled, _higher(quantity, run)))
+        resampled, fronts = _curves_of(run, curves, view, quantity)
         anchors = {name: resampled[name] for name in (anchor,) if name in resampled}
         anchors |= {name: curve for name, curve in fronts.items() if anchor is not None and name == f"{anchor}-front"}
         anchors |= _published(run, quantity)
@@ -335,6 +317,75 @@ def _deltas(build: _Builder, run: Run, curves: _Curves, view: str, quantities: S
         build.add("bd", name, "", view, "bd_rate_mean", statistics.fmean(values), against=against, note=note)
 
 
+def _curves_of(
+    run: Run, curves: _Curves, view: str, quantity: str
+) -> tuple[dict[str, ResampledCurve], dict[str, ResampledCurve]]:
+    """Curves of codecs, and fronts over scales, by name."""
+    names = [codec.info.name for codec in run.codecs if (codec.info.name, view, quantity) in curves]
+    resampled = {name: _resampled(name, curves[name, view, quantity], run, quantity) for name in names}
+    return resampled, dict(_fronts(resampled, _higher(quantity, run)))
+
+
+def _ceiling(curves: _Curves, views: Sequence[View], view: str, quantity: str) -> tuple[str, Measured] | None:
+    """Accuracy on uncompressed pictures, and whose it is: of the twins if there are any, else of the view itself."""
+    judge = next((v for v in views if v.group), next(v for v in views if v.name == view))
+    points = curves.get((UNCOMPRESSED, judge.name, quantity), [])
+    whose = judge.members[0] if judge.group else judge.name
+    return (whose, points[0][2]) if points and points[0][2].value > 0 else None
+
+
+def _shares(
+    build: _Builder, curves: _Curves, views: Sequence[View], heads: Sequence[str], quantities: Sequence[str]
+) -> None:
+    """What heads reach, in percent of the ceiling, on the same draws of pictures."""
+    for name in heads:
+        for quantity in quantities:
+            ceiling = _ceiling(curves, views, views[0].name, quantity) if views else None
+            if ceiling is None:
+                continue
+            whose, top = ceiling
+            for point, _, measured in curves.get((name, views[0].name, quantity), []):
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    samples = 100 * measured.samples / top.samples
+                share = Measured(100 * measured.value / top.value, np.where(np.isfinite(samples), samples, np.nan))
+                note = f"of {top.value:.2f} on uncompressed pictures"
+                build.add_measured(
+                    name, point, HEAD, quantity, share, section="share", unit="%", against=whose, note=note
+                )
+
+
+def _interval_deltas(
+    build: _Builder, run: Run, curves: _Curves, view: str, views: Sequence[View], heads: Sequence[str]
+) -> None:
+    """BD-rates over the protocol's interval: codecs against the anchor and its front, and heads against every curve."""
+    interval = run.protocol.interval
+    if interval is None:
+        return
+    names = [codec.info.name for codec in run.codecs]
+    anchor = next((name for name in run.protocol.anchors if name in names), None)
+    for quantity in interval.accuracy:
+        resampled, fronts = _curves_of(run, curves, view, quantity)
+        ceiling = _ceiling(curves, views, view, quantity)
+        if ceiling is None:
+            continue
+        whose, top = ceiling
+        every = {
+            name: relative(curve, top.value, top.samples)
+            for name, curve in {**resampled, **fronts}.items()
+            if len(curve.curve.points) > 1
+        }
+        share = f"over {interval.low:.0%} to {interval.high:.0%} of {whose}'s {top.value:.2f} on uncompressed pictures"
+        for against, base in every.items():
+            for name, test in every.items():
+                if name == against or (against not in (anchor, f"{anchor}-front") and name not in heads):
+                    continue
+                delta = compare_within(base, test, 100 * interval.low, 100 * interval.high)
+                build.add(
+                    "bd", name, quantity, view, "bd_rate_interval", delta.rate, low=delta.low, high=delta.high,
+                    against=against, note=f"{share}; {delta.note}",
+                )  # fmt: skip
+
+
 def _delta_rows(build: _Builder, name: str, against: str, view: str, quantity: str, deltas: Deltas) -> None:
     where = f"over {quantity}"
     note = f"{where}; {deltas.note}" if deltas.note else where
@@ -345,9 +396,7 @@ def _delta_rows(build: _Builder, name: str, against: str, view: str, quantity: s
     build.add("bd", name, quantity, view, "bd_accuracy", deltas.accuracy, unit=unit, against=against, note=note)
 
 
-def _resampled(
-    name: str, points: Sequence[tuple[str, _Measured, _Measured]], run: Run, quantity: str
-) -> ResampledCurve:
+def _resampled(name: str, points: Sequence[tuple[str, Measured, Measured]], run: Run, quantity: str) -> ResampledCurve:
     labelled = tuple(RDPoint(rate.value, value.value, label) for label, rate, value in points)
     rates, values = (
         np.stack([rate.samples for _, rate, _ in points]),

@@ -1,4 +1,4 @@
-"""``vcm eval`` and ``vcm compare``: rate–accuracy curves, and two of them side by side."""
+"""``vcm eval``, ``vcm compare`` and ``vcm eval-targets``: curves, two of them side by side, and what they reach."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     app.command(name="eval")(evaluate)
     app.command()(compare)
+    app.command(name="eval-targets")(eval_targets)
 
 
 _Protocol = Annotated[
@@ -48,8 +49,8 @@ _Machines = Annotated[
     typer.Option(
         "--machine",
         metavar="M",
-        help="Detector on decoded pixels: yolox_nano.yaml or another descriptor, torchvision:NAME[:WEIGHTS], "
-        "detectron2:CONFIG[:WEIGHTS]. May be repeated.",
+        help="Detector on decoded pixels: twin (our own, on pixels) or twin:PATH[,PATH], yolox_nano.yaml or another "
+        "descriptor, torchvision:NAME[:WEIGHTS], detectron2:CONFIG[:WEIGHTS]. May be repeated.",
     ),
 ]
 _Weights = Annotated[
@@ -84,14 +85,14 @@ def evaluate(
     from vcm.errors import OptionError
     from vcm.eval.data import load_dataset
     from vcm.eval.evaluate import evaluate as run_protocol
-    from vcm.eval.machines import load_machine
+    from vcm.eval.machines import load_machines
     from vcm.eval.ours import load_codecs
     from vcm.eval.protocols import load_protocol
 
     plan = load_protocol(protocol)
     pictures = load_dataset(data, layout).first(limit)  # type: ignore[arg-type]
     places = [Path(place) for place in weights or ()]
-    machines = [load_machine(spec, weights=places) for spec in machine or ()]
+    machines = load_machines(machine or (), weights=places)
     chosen = load_codecs([spec for spec in codecs.split(",") if spec.strip()], base=plan.task == "detection")
     if pseudo and not machines:
         raise OptionError("--pseudo needs a machine", expected="--machine")
@@ -151,6 +152,43 @@ def compare(
         table.append((row.codec, row.machine, row.quantity, delta, shift, "yes" if row.same else "no", row.note))
     columns = ("codec", "machine", "quantity", "BD-rate of B", "largest shift at a point", "same settings", "remark")
     screen.print_table(columns, table, left=(0, 1, 2, 6))
+    return 0
+
+
+def eval_targets(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="RESULTS", help="Of vcm-detection with --machine twin; its folder.", show_default=False),
+    ],
+    kodak: Annotated[
+        Path | None, typer.Option("--kodak", metavar="DIR", help="Results of kodak-psnr.", show_default=False)
+    ] = None,
+    anchor: Annotated[str, typer.Option("--anchor", help="The codec that the base is compared with.")] = "vvc",
+    as_json: Json = False,
+) -> int:
+    """Print which of the project's targets an evaluation reaches: floor, target or stretch."""
+    from dataclasses import asdict
+
+    from vcm.cli import output as screen
+    from vcm.eval.results import read_results
+    from vcm.eval.targets import targets
+
+    found = targets(read_results(folder), None if kodak is None else read_results(kodak), anchor=anchor)
+    if as_json:
+        screen.print_json([{**asdict(row), "reached": row.reached} for row in found])
+        return 0
+
+    def number(value: float | None, unit: str) -> str:
+        return "–" if value is None else f"{value:.4f}" if unit == "bit/px" else f"{value:.1f}"
+
+    table = []
+    for row in found:
+        low, high = number(row.low, row.unit), number(row.high, row.unit)
+        measured = number(row.value, row.unit) + ("" if row.low is None else f" [{low}, {high}]")
+        levels = ["" if level is None else f"{level:g}" for level in (row.cpu, row.gpu, row.target, row.stretch)]
+        table.append((row.name, measured, row.unit, *levels, row.reached, row.note))
+    columns = ("", "measured", "unit", "CPU floor", "GPU floor", "target", "stretch", "reached", "remark")
+    screen.print_table(columns, table, left=(0, 2, 7, 8))
     return 0
 
 

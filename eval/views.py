@@ -1,0 +1,129 @@
+"""Views of a run: through whose eyes curves are drawn. A machine, the better of a group's, or the best of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vcm.errors import OptionError
+from vcm.eval.machines import MachineInfo
+from vcm.eval.worker import HEAD
+
+__all__ = ["BEST", "UNCOMPRESSED", "Measured", "Measurement", "View", "check_names", "merge", "views_of"]
+
+BEST = "best"
+"""View of the best machine at each point, for each quantity by itself, where there are several views."""
+UNCOMPRESSED = "uncompressed"
+"""Name of the codec that loses nothing: the ceiling."""
+
+_DECIDING = ("person_ap50", "ap50", "ap")
+"""A group's machine at a point is decided on the first of these that was measured."""
+_TITLES = {"person_ap50": "person AP50", "ap50": "AP50", "ap": "mAP"}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Machines behind one curve.
+
+    Attributes:
+        name: the machine's, the group's, or :data:`BEST`.
+        members: machine names. The first one's accuracy on uncompressed pictures is the ceiling.
+        group: whether the better member is taken at each point.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    group: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """A quantity at a point: its value, and that in each draw."""
+
+    value: float
+    samples: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measurement:
+    """What one machine, or a view, has of one quantity at a point.
+
+    Attributes:
+        machine: name of the machine or view; empty for distortion.
+        quantity: its name.
+        measured: value and draws.
+        unit: of both.
+        taken: for a view, the machine that it is of.
+        note: for a view, why that one.
+    """
+
+    machine: str
+    quantity: str
+    measured: Measured
+    unit: str
+    taken: str = ""
+    note: str = ""
+
+
+def views_of(machines: Sequence[MachineInfo]) -> tuple[View, ...]:
+    """A view for each group and for each machine that is in none, in the given order; where there are two, the best."""
+    views: list[View] = []
+    for machine in machines:
+        if not machine.group:
+            views.append(View(machine.name, (machine.name,)))
+        elif machine.group not in [view.name for view in views]:
+            members = tuple(m.name for m in machines if m.group == machine.group)
+            views.append(View(machine.group, members, group=True))
+    if len(views) > 1:
+        views.append(View(BEST, tuple(machine.name for machine in machines)))
+    return tuple(views)
+
+
+def check_names(machines: Sequence[MachineInfo]) -> None:
+    """Machines and views share the column of names, so that none may be another's.
+
+    Raises:
+        OptionError: two are the same.
+    """
+    names = [machine.name for machine in machines] + [HEAD, BEST] + [v.name for v in views_of(machines) if v.group]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise OptionError("a machine's name is taken", expected="other names", found=", ".join(twice))
+
+
+def merge(found: Sequence[Measurement], views: Sequence[View], codec: str) -> list[Measurement]:
+    """What groups and the best view have at a point, from what their machines have."""
+    out: list[Measurement] = []
+    for view in views:
+        mine = [m for m in found if m.machine in view.members]
+        if view.group:
+            out += _better(mine, view, codec)
+        elif view.name == BEST:
+            out += _best(mine)
+    return out
+
+
+def _best(found: Sequence[Measurement]) -> list[Measurement]:
+    best: dict[str, Measurement] = {}
+    for m in found:
+        known = best.get(m.quantity)
+        if known is None or m.measured.value > known.measured.value:
+            best[m.quantity] = Measurement(BEST, m.quantity, m.measured, m.unit, m.machine)
+    return list(best.values())
+
+
+def _better(found: Sequence[Measurement], view: View, codec: str) -> list[Measurement]:
+    """One member for every quantity of the point: the ceiling on uncompressed pictures, elsewhere the better one."""
+    quantity = next((q for q in _DECIDING if q in [m.quantity for m in found]), None)
+    if quantity is None:
+        return []
+    values = {m.machine: m.measured.value for m in found if m.quantity == quantity}
+    better = max(values, key=lambda name: values[name])
+    taken = view.members[0] if codec == UNCOMPRESSED else better
+    listed = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+    why = "the ceiling" if codec == UNCOMPRESSED else "the better"
+    note = f"{why}; {_TITLES[quantity]}: {listed}"
+    return [Measurement(view.name, m.quantity, m.measured, m.unit, taken, note) for m in found if m.machine == taken]
