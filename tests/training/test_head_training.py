@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
-from tiny import TINY_WEIGHTS
+from tiny import TINY_WEIGHTS, tiny_twin, tiny_weights
 
 import vcm
 import vcm.cli
@@ -160,6 +160,16 @@ def test_kinds_of_features_have_one_shape_and_differ(data: Path) -> None:
     assert 0.05 < random.plain.float().std() < 20  # a random network that neither dies nor explodes
     with pytest.raises(OptionError, match="no pictures"):
         compute_features([], extractor("twin", TINY_WEIGHTS))
+
+
+def test_twin_features_are_those_of_the_pixel_twin(data: Path, tmp_path: Path) -> None:
+    paths = [data / "images" / "1.png"]
+    weights = tiny_weights(tmp_path)
+    first, second = (tiny_twin(tmp_path / f"{seed}.safetensors", seed=seed) for seed in (2, 3))
+    found = cached_features(tmp_path, "twin", weights, paths, twin=first)
+    assert torch.equal(found.latents(0).y_hat, vcm.load_twin(first).latents(paths[0]).y_hat.half().float())
+    assert not torch.equal(found.plain, cached_features(tmp_path, "twin", weights, paths, twin=second).plain)
+    assert not torch.equal(found.plain, cached_features(tmp_path, "twin", weights, paths).plain)
 
 
 def test_features_are_computed_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
