@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from vcm.errors import AnnotationError
+from vcm.structures import COCO_CATEGORY_IDS
 from vcm.training.data import (
     Crop,
     PictureStore,
@@ -189,8 +190,6 @@ def test_crowds_and_unannotated_objects_are_ignored(tmp_path: Path) -> None:
 
 
 def test_where_all_classes_are_annotated_the_teacher_adds_nothing(tmp_path: Path) -> None:
-    from vcm.structures import COCO_CATEGORY_IDS
-
     rows = [{"image_id": 5, "category_id": c, "bbox": [i, 0, 9, 9]} for i, c in enumerate(COCO_CATEGORY_IDS)]
     truth = write(tmp_path / "full", rows, PSEUDO).truth[0]
     assert truth is not None

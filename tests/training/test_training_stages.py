@@ -12,12 +12,16 @@ import pytest
 import torch
 import yaml
 from fake_teacher import FakeTeacher
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import vcm
+from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.errors import ConfigError
 from vcm.training.config import load_config
+from vcm.training.export import training_modules
+from vcm.training.joint import JointStage
 from vcm.training.run import _Done, _Run, train
+from vcm.training.stages import PictureStage
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
@@ -55,8 +59,6 @@ def test_ms_ssim_adds_to_the_picture_loss(recipe: Path) -> None:
     for weights in ({}, {"ms_ssim": 500.0}):
         stage_config = config.stages[2].model_copy(update={"weights": weights})
         torch.manual_seed(0)
-        from vcm.training.stages import PictureStage
-
         stage = PictureStage(stage_config, config, _Run(config, FakeTeacher()).store(stage_config))
         torch.manual_seed(1)
         losses.append(stage.loss(0, np.random.default_rng(0)))
@@ -106,8 +108,6 @@ def test_later_stages_start_from_a_joint_one(recipe: Path) -> None:
 
 
 def test_the_gradient_of_the_picture_reaches_the_base(recipe: Path) -> None:
-    from vcm.training.joint import JointStage
-
     nothing = "{scores: 0, giou: 0, kl: 0, features: 0, classify: 0, preview: 0}"
     changes = ("kind=joint", "trunk_lr=0", "base_lambda_low=1e-9", "base_lambda_high=1e-9", f"weights={nothing}")
     config = load_config(recipe, tuple(f"stages.2.{change}" for change in changes))
@@ -164,11 +164,6 @@ export({"bottleneck": Path(sys.argv[1]), "picture": Path(sys.argv[2])}, "tiny", 
 
 
 def test_exporting_imports_no_research_package(recipe: Path, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    from vcm.codecs.scalable.config import ARCHITECTURES
-    from vcm.training.export import training_modules
-
     state = training_modules(ARCHITECTURES["tiny"]).state_dict()
     base = ("analysis", "base", "detect", "classify")
     for name, inside in (("bottleneck", True), ("picture", False)):

@@ -70,7 +70,7 @@ class StageConfig(_Strict):
         echo: how often each batch is used ("data echoing", Choi et al. 2019): views, frozen features and the teacher's
             answers are computed once and used again ``reserve`` steps later.
         reserve: batches kept in memory for that.
-        half: heads in bfloat16 (faster where the CPU has AVX512-BF16).
+        half: heads in bfloat16 (faster where the CPU has AVX512-BF16); on a GPU trunk, merge and heads always are.
         lambda_low, lambda_high: range of the rate–task or rate–distortion weight (log-uniform with quality).
         quality_low, quality_high: range of the enhancement qualities that a picture stage trains.
         base_lambda_low, base_lambda_high: range of a ``joint`` stage's rate–task weight.
