@@ -114,6 +114,7 @@ def targets(
     rates = {row.point: row for row in results.find("point", codec=base, quantity="bpp")}
     best = _highest(shares.values())
     at = best.point if best else ""
+    none = f"no share of {base}: nothing to compare, or no frequent class"
     warning = _UNDERTRAINED if best and (best.low or 0.0) > 100 else ""
     found += [
         _of(
@@ -122,7 +123,7 @@ def targets(
             f"at {at}{warning}",
             missing=f"no share of {base}",
         ),
-        _of(_SHARE_FREQUENT, frequent.get(at), f"at {at}", missing=f"no share of {base}"),
+        _of(_SHARE_FREQUENT, frequent.get(at), f"at {at}", missing=none),
         _of(_BITS, rates.get(at), f"at {at}", missing=f"no rate of {base}"),
     ]
     slim = [row for row in shares.values() if (rates[row.point].value or 0.0) <= LOW_RATE]
@@ -131,7 +132,7 @@ def targets(
     missing = f"no point of {base} at or below {LOW_RATE:g} bit/px"
     found += [
         _of(_LOW, low, where, missing=missing),
-        _of(_LOW_FREQUENT, frequent.get(low.point) if low else None, where, missing=missing),
+        _of(_LOW_FREQUENT, frequent.get(low.point) if low else None, where, missing=none if low else missing),
     ]
     for target, view, against in (
         (_FULL_SIZE, group, anchor),
