@@ -21,7 +21,7 @@ from vcm.training.config import load_config
 from vcm.training.export import training_modules
 from vcm.training.joint import JointStage
 from vcm.training.run import _Done, _Run, train
-from vcm.training.stages import PictureStage
+from vcm.training.stages import BottleneckStage, PictureStage, TaskStage, TwinStage
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
@@ -140,6 +140,30 @@ def test_a_degraded_twin_sees_other_pixels_than_its_teacher(recipe: Path) -> Non
     edit(recipe, stages=[yaml.safe_load(recipe.read_text())["stages"][0]])
     done = train(recipe, overrides=("stages.0.data.degrade=0.5",), teacher=FakeTeacher(), quiet=True)
     assert done.stages[0].finished
+
+
+@pytest.mark.parametrize(("kind", "blocks"), [("twin", 0), ("bottleneck", 2), ("bottleneck", 99), ("joint", 0)])
+def test_what_a_gpu_does_in_bfloat16_loses_about_the_same(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, kind: str, blocks: int
+) -> None:
+    changes = (f"stages.2.kind={kind}", f"stages.2.frozen_blocks={blocks}", "stages.2.weights={ground_truth: 1}")
+    config = load_config(recipe, (*changes, "stages.2.ground_truth_from=0", "stages.2.data.size=128"))
+    annotate(recipe)
+    losses = []
+    for half in (False, True):
+        if half:
+            monkeypatch.setattr(
+                TaskStage, "autocast", lambda self, on_cpu=False: torch.autocast("cpu", torch.bfloat16, enabled=True)
+            )
+        torch.manual_seed(0)
+        builder = {"twin": TwinStage, "bottleneck": BottleneckStage, "joint": JointStage}[kind]
+        stage = builder(config.stages[2], config, _Run(config, FakeTeacher()).store(config.stages[2]), FakeTeacher())
+        torch.manual_seed(1)
+        loss = stage.loss(0, np.random.default_rng(0))[0]
+        loss.backward()
+        losses.append(loss.item())
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
 
 
 def test_an_unknown_loss_weight_is_refused(recipe: Path) -> None:
