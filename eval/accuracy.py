@@ -31,6 +31,7 @@ __all__ = [
     "DetectionAccuracy",
     "MatchTable",
     "evaluate_detections",
+    "match_table",
 ]
 
 IOU_THRESHOLDS: npt.NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
@@ -205,7 +206,7 @@ def evaluate_detections(
         person_category_id=person_id,
         other_detections=other,
         per_class=per_class,
-        matches=_match_table(evaluation, ground_truth),
+        matches=match_table(evaluation, ground_truth),
     )
 
 
@@ -284,7 +285,8 @@ def _run_coco(ground_truth: CocoGroundTruth, rows: list[dict[str, Any]]) -> Any:
     return evaluation
 
 
-def _match_table(evaluation: Any, ground_truth: CocoGroundTruth) -> MatchTable:
+def match_table(evaluation: Any, ground_truth: CocoGroundTruth) -> MatchTable:
+    """Every detection's matches of an accumulated pycocotools evaluation, in the form that resampling reads."""
     images, categories = ground_truth.image_ids, ground_truth.category_ids
     thresholds = len(IOU_THRESHOLDS)
     positives = np.zeros((len(categories), len(images)), np.int64)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.errors import MissingDependencyError, OptionError
-from vcm.eval.accuracy import IOU_THRESHOLDS, RECALL_THRESHOLDS, MatchTable, _match_table
+from vcm.eval.accuracy import IOU_THRESHOLDS, RECALL_THRESHOLDS, MatchTable, match_table
 from vcm.eval.bootstrap import ConfidenceInterval, accumulate, draw_resamples, percentile_interval
 from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Keypoints
@@ -87,7 +87,7 @@ def evaluate_keypoints(
     precision: npt.NDArray[np.float64] = 100.0 * evaluation.eval["precision"][:, :, 0, 0, 0].mean(axis=1)
     return KeypointAccuracy(
         len(truth), labelled, float(precision.mean()), float(precision[0]), float(precision[5]),
-        _match_table(evaluation, ground_truth),
+        match_table(evaluation, ground_truth),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vcm.errors import ConfigError
 
-__all__ = ["DataConfig", "LossName", "StageConfig", "TrainConfig", "load_config"]
+__all__ = ["DataConfig", "LossName", "StageConfig", "TrainConfig", "load_config", "override"]
 
 
 LossName = Literal[
@@ -160,7 +160,7 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
     if not isinstance(content, dict):
         raise ConfigError("the configuration is not a mapping", found=type(content).__name__)
     for item in overrides:
-        _set(content, item)
+        override(content, item)
     try:
         return TrainConfig.model_validate(content)
     except ValidationError as error:
@@ -169,7 +169,12 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
         raise ConfigError(f"{path}: {where}: {first['msg']}", found=first.get("input")) from error
 
 
-def _set(content: Any, item: str) -> None:
+def override(content: Any, item: str) -> None:
+    """Apply one ``a.b=c`` change to parsed YAML; list items by index, the value is parsed as YAML.
+
+    Raises:
+        ConfigError: it is not key=value, or names nothing in ``content``.
+    """
     key, sign, value = item.partition("=")
     if not sign:
         raise ConfigError("an override is key=value", found=item)

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vcm.errors import ConfigError
-from vcm.training.config import _set
+from vcm.training.config import override
 from vcm.training.features import FeatureKind
 
 __all__ = ["HeadConfig", "ShapeConfig", "ViewConfig", "load_head_config"]
@@ -110,7 +110,7 @@ def load_head_config(path: str | Path, overrides: tuple[str, ...] = ()) -> HeadC
     if not isinstance(content, dict):
         raise ConfigError("the configuration is not a mapping", found=type(content).__name__)
     for item in overrides:
-        _set(content, item)
+        override(content, item)
     try:
         return HeadConfig.model_validate(content)
     except ValidationError as error:
