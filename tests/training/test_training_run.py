@@ -142,9 +142,10 @@ def test_configuration_files_that_are_none(tmp_path: Path) -> None:
 
 def test_shipped_recipes_validate() -> None:
     folder = Path(__file__).parents[2] / "configs"
-    recipe = load_config(folder / "vcm-s-cpu.yaml")
-    assert [s.kind for s in recipe.stages if not s.aside] == ["twin", "bottleneck", "picture", "picture"]
-    assert {s.ship for s in recipe.stages} >= {"vcm-s-twin", "vcm-s-twin-degraded"}
+    for name in ("vcm-s-cpu", "vcm-s-gpu"):
+        recipe = load_config(folder / f"{name}.yaml")
+        assert [s.kind for s in recipe.stages if not s.aside] == ["twin", "bottleneck", "picture", "picture"]
+        assert {s.ship for s in recipe.stages} >= {"vcm-s-twin", "vcm-s-twin-degraded"}
     assert len(read_holdout(folder / "holdout.txt")) == 200
 
 
