@@ -302,17 +302,24 @@ def load_keypoint_head(path: str | Path, *, fingerprint: bytes | None = None) ->
         raise FingerprintError(
             "the head reads other latents", expected=fingerprint.hex(), found=meta.get("fingerprint")
         )
+    wrong = next((name for name, tensor in tensors.items() if tensor.dtype != torch.float16), None)
+    if wrong is not None:
+        raise WeightsError(f"{wrong} has the wrong type", expected=torch.float16, found=tensors[wrong].dtype)
     try:
         channels, stride = json.loads(meta["spec"])
         grid, width, depth, up, margin = json.loads(meta["shape"])
         shape = KeypointShape(int(grid), int(width), int(depth), int(up), float(margin))
         spec, names = LatentSpec(int(channels), int(stride)), tuple(map(str, json.loads(meta["names"])))
+        if spec.channels < 1 or spec.stride < 1:
+            raise ValueError(f"latents of {spec.channels} channels at stride {spec.stride}")
         with torch.device("meta"):  # takes no memory: what the file claims is compared with what it holds first
             head = KeypointHead(spec, names, shape)
             fuse_batchnorm(head)
         head.load_state_dict({name: t.float() for name, t in tensors.items()}, assign=True)
-    except (KeyError, TypeError, ValueError, RuntimeError, OptionError, HeadError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, OptionError, HeadError) as error:
         raise WeightsError(f"{path} is not a consistent keypoint head", found=str(error).partition("\n")[0]) from error
     if not all(bool(torch.isfinite(t).all()) for t in head.state_dict().values()):
         raise WeightsError(f"{path} holds a number that is not finite")
+    if not bool((head.spread > 0).all()):  # latents are divided by it
+        raise WeightsError("spread is out of range", expected="above 0", found=float(head.spread.min()))
     return head.eval().requires_grad_(False)

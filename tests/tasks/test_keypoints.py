@@ -152,7 +152,10 @@ def test_a_file_gives_the_same_head(head: KeypointHead, tmp_path: Path) -> None:
         load_keypoint_head(tmp_path / "h.safetensors", fingerprint=b"87654321")
 
 
-@pytest.mark.parametrize("damage", ["missing", "extra", "shape", "nan", "format", "huge", "names", "cut"])
+@pytest.mark.parametrize(
+    "damage",
+    ["missing", "extra", "shape", "nan", "format", "huge", "names", "cut", "type", "endless", "stride", "spread"],
+)
 def test_a_damaged_file_is_one_error(head: KeypointHead, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "h.safetensors"
     save_keypoint_head(path, head, b"12345678")
@@ -173,6 +176,14 @@ def test_a_damaged_file_is_one_error(head: KeypointHead, tmp_path: Path, damage:
         meta["shape"] = json.dumps([64, 1024, 32, 8, 1.25])
     elif damage == "names":
         meta["names"] = "3"
+    elif damage == "type":
+        tensors["mean"] = tensors["mean"].to(torch.complex64)
+    elif damage == "endless":
+        meta["spec"] = "[1e400, 16]"
+    elif damage == "stride":
+        meta["spec"] = "[8, 0]"
+    elif damage == "spread":
+        tensors["spread"][0] = 0
     save_file(tensors, path, meta)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:100])
