@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from vcm.bitstream import read
 from vcm.codecs.anchors import ANCHORS, load_anchor, parse_spec
 from vcm.codecs.protocol import CodecInfo, Complexity, Image, ImageCodec, QualityRange, check_image
 from vcm.errors import OptionError
+from vcm.models import find_weights
 from vcm.structures import Detections
 
 __all__ = ["MODELS", "SCORE", "VcmBaseCodec", "VcmCodec", "load_codecs"]
@@ -57,6 +59,11 @@ class _Ours:
         layers = {span.name: span.bytes for span in read(data).layout}
         return {"header": len(data) - sum(layers.values()), **layers}
 
+    def _digest(self) -> tuple[str, str]:
+        """Of the weights file: records also follow from encoders, heads and synthesis, which fingerprints leave out."""
+        path = find_weights(self.model if self.weights is None else Path(self.weights))
+        return "weights_sha256", sha256(path.read_bytes()).hexdigest()[:16]
+
     def _complexity(self, encode: str, decode: str) -> Complexity:
         costs = {cost.stage: cost.kmac_per_px for cost in self._codec.complexity()}
         return Complexity(costs[encode], costs[decode], self._codec.parameters)
@@ -87,11 +94,12 @@ class VcmCodec(_Ours):
         return np.asarray(self._codec.decode(data).convert("RGB"))
 
     def describe(self) -> CodecInfo:
-        """Fingerprints of both layers' weights, and the base quality."""
+        """Fingerprints of both layers, the base quality, and the digest of the weights file."""
         codec = self._codec
         version = f"{codec.fingerprint.hex()}+{codec.fingerprint_enhancement.hex()}"
         complexity = self._complexity("full encode", "full decode")
-        return CodecInfo(self.name, version, (("base_quality", self.base_quality),), complexity)
+        settings = (("base_quality", self.base_quality), self._digest())
+        return CodecInfo(self.name, version, settings, complexity)
 
 
 @dataclass(frozen=True)
@@ -117,9 +125,10 @@ class VcmBaseCodec(_Ours):
         return self._codec.detect(data, score=SCORE)
 
     def describe(self) -> CodecInfo:
-        """Fingerprint of the base layer's weights."""
+        """Fingerprint of the base layer, and the digest of the weights file."""
         complexity = self._complexity("base-only encode", "base decode + detect")
-        return CodecInfo(self.name, self._codec.fingerprint.hex(), (("score_threshold", SCORE),), complexity)
+        settings = (("score_threshold", SCORE), self._digest())
+        return CodecInfo(self.name, self._codec.fingerprint.hex(), settings, complexity)
 
 
 def load_codecs(specs: list[str], *, base: bool) -> list[ImageCodec]:

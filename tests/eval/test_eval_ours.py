@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as PilImage
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from vcm.codecs.protocol import ImageCodec, LatentTaskCodec, LayeredCodec
 from vcm.errors import OptionError
@@ -89,3 +91,16 @@ def test_description_tells_weights_and_cost() -> None:
     assert base.complexity.encode_kmac_per_px < whole.complexity.encode_kmac_per_px
     other = VcmCodec(weights=TINY, base_quality=10).describe()
     assert other.fingerprint != whole.fingerprint
+
+
+def test_a_new_head_is_another_codec_to_the_cache(tmp_path: Path) -> None:
+    tensors = load_file(TINY)
+    with safe_open(TINY, "pt") as file:
+        meta = file.metadata()
+    name = next(name for name in tensors if name.startswith("detect.") and name.endswith("bias"))
+    tensors[name] += 1
+    save_file(tensors, tmp_path / "other.safetensors", meta)
+    for kind in (VcmBaseCodec, VcmCodec):
+        one, other = kind(weights=TINY).describe(), kind(weights=str(tmp_path / "other.safetensors")).describe()
+        assert one.version == other.version
+        assert one.fingerprint != other.fingerprint
