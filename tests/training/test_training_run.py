@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from fake_teacher import FakeTeacher
 from safetensors.torch import load_file
 
 import vcm
 from vcm.errors import ConfigError, WeightsError
+from vcm.models import read_metadata
 from vcm.training.checkpoint import load_checkpoint, save_checkpoint
 from vcm.training.config import load_config
+from vcm.training.loop import StageResult, run_stage
 from vcm.training.run import read_holdout, train
 
 
@@ -94,6 +98,65 @@ def test_minutes_stops_cleanly_and_resume_skips_what_is_done(recipe: Path) -> No
     done = train(recipe, resume=True, teacher=FakeTeacher(), quiet=True)
     assert done.weights is not None
     assert [r["step"] for r in rows(recipe.parent / "out" / "twin")] == [1, 2, 3, 4]
+
+
+def test_minutes_are_those_of_all_stages_together(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[float] = []
+
+    def watched(*args: Any, minutes: float, **others: Any) -> StageResult:
+        left.append(minutes)
+        return run_stage(*args, minutes=minutes, **others)
+
+    monkeypatch.setattr("vcm.training.run.run_stage", watched)
+    train(recipe, minutes=10, teacher=FakeTeacher(), quiet=True)
+    assert 10 >= left[0] > left[1] > left[2] > 0
+
+
+def test_a_new_run_forgets_what_an_earlier_one_finished(recipe: Path) -> None:
+    train(recipe, teacher=FakeTeacher(), quiet=True)
+    train(recipe, overrides=("seed=2",), minutes=0, teacher=FakeTeacher(), quiet=True)
+    resumed = train(recipe, overrides=("seed=2",), resume=True, teacher=FakeTeacher(), quiet=True)
+    assert resumed.weights is not None
+    found = load_file(resumed.weights)
+    train(recipe, overrides=("seed=2", f"out={recipe.parent / 'fresh'}"), teacher=FakeTeacher(), quiet=True)
+    wanted = load_file(recipe.parent / "fresh" / "t.safetensors")
+    assert all(torch.equal(found[k], v) for k, v in wanted.items())
+
+
+def test_what_ships_says_which_stages_it_went_through(recipe: Path) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    twin, bottleneck, picture = content["stages"]
+    more = {**twin, "name": "ceiling", "start": "twin", "aside": True, "ship": "t-twin", "steps": 2}
+    again = {**picture, "name": "layers", "aside": True, "ship": "t-alone"}
+    joint = {**picture, "name": "joint", "kind": "joint"}
+    recipe.write_text(yaml.safe_dump({**content, "stages": [twin, bottleneck, more, picture, again, joint]}))
+    train(recipe, teacher=FakeTeacher(), quiet=True)
+    out = recipe.parent / "out"
+    said = {name: read_metadata(out / f"{name}.safetensors")["trained"] for name in ("t", "t-twin", "t-alone")}
+    of = " 4 steps of 2"
+    assert said["t-twin"] == f"twin{of}, ceiling 2 steps of 2"
+    assert said["t-alone"] == f"twin{of}, bottleneck{of}, picture{of}, layers{of}"
+    assert said["t"] == f"twin{of}, bottleneck{of}, picture{of}, joint{of}"
+    # An experiment beside the recipe keeps the base that it was trained on.
+    key = "model.analysis.project.bias"
+    assert torch.equal(
+        load_file(out / "t-alone.safetensors")[key],
+        load_file(out / "bottleneck" / "ema.safetensors")["analysis.project.bias"].half(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "said"),
+    [(1, {"name": "twin"}, "share a folder"), (0, {"start": "picture"}, "no such earlier"), (1, {"ship": "b"}, "ship")],
+)
+def test_stages_that_do_not_fit_together_are_refused_at_once(
+    recipe: Path, stage: int, change: dict[str, str], said: str
+) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    content["stages"][stage] |= change
+    recipe.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=said):
+        load_config(recipe)
 
 
 def test_checkpoints_are_split_and_a_lost_shard_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vcm.errors import ConfigError
 
@@ -140,6 +140,20 @@ class TrainConfig(_Strict):
     shard_mib: int = Field(14, ge=1)
     stages: tuple[StageConfig, ...]
 
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        """What would else be found out after hours of training."""
+        names: list[str] = []
+        for stage in self.stages:
+            if stage.name in names:
+                raise ValueError(f"two stages named {stage.name} would share a folder")
+            if stage.start is not None and stage.start not in names:
+                raise ValueError(f"no such earlier stage: {stage.name} starts from {stage.start}")
+            if stage.ship is not None and stage.kind == "bottleneck":
+                raise ValueError(f"{stage.name} cannot ship: only twin, picture and joint stages do on their own")
+            names.append(stage.name)
+        return self
+
 
 def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
     """Read and validate a recipe.
@@ -165,8 +179,10 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
         return TrainConfig.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}", found=first.get("input")) from error
+        where = ".".join(str(p) for p in first["loc"]) or "stages"
+        raise ConfigError(
+            f"{path}: {where}: {first['msg']}", found=first.get("input") if first["loc"] else None
+        ) from error
 
 
 def override(content: Any, item: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -49,10 +50,41 @@ def read_holdout(path: Path | None) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """Averaged weights of finished stages: of every one by name, and of the last of each kind that is not aside."""
+    """Averaged weights of finished stages.
+
+    Attributes:
+        named: of every stage by name.
+        latest: of the last stage of each kind that is not aside.
+        bases: by name of a picture stage: the base that it was trained on.
+        trained: by weights: the stages that they went through, a few words each.
+    """
 
     named: dict[str, Path]
     latest: dict[str, Path]
+    bases: dict[str, Path] = field(default_factory=dict)
+    trained: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+
+    def finish(self, config: StageConfig, weights: Path) -> None:
+        """Take a finished stage in."""
+        if config.start is not None:
+            origins = [self.named[config.start]]
+        elif config.kind in ("twin", "picture"):
+            origins = [self.latest[kind] for kind in (config.kind,) if kind in self.latest]
+        elif config.kind == "bottleneck":
+            origins = [self.latest[kind] for kind in ("bottleneck", "twin") if kind in self.latest][:1]
+        else:
+            origins = [self.latest["bottleneck"], self.latest["picture"]]
+        self.trained[weights] = (*self.through(*origins), f"{config.name} {config.steps} steps of {config.batch}")
+        self.named[config.name] = weights
+        if config.kind == "picture":
+            self.bases[config.name] = self.latest["bottleneck"]
+        if not config.aside:
+            for kind in ("bottleneck", "picture") if config.kind == "joint" else (config.kind,):
+                self.latest[kind] = weights
+
+    def through(self, *weights: Path) -> tuple[str, ...]:
+        """What ``weights`` went through, each stage once."""
+        return tuple(dict.fromkeys(stage for path in weights for stage in self.trained[path]))
 
 
 class _Run:
@@ -80,11 +112,7 @@ class _Run:
 
     @staticmethod
     def _before(config: StageConfig, done: _Done) -> Path | None:
-        if config.start is None:
-            return done.latest.get(config.kind)
-        if config.start not in done.named:
-            raise ConfigError("no such earlier stage", expected=", ".join(done.named), found=config.start)
-        return done.named[config.start]
+        return done.latest.get(config.kind) if config.start is None else done.named[config.start]
 
     def stage(self, config: StageConfig, done: _Done) -> Stage:
         """The stage with the weights that it starts from, on the run's device."""
@@ -144,7 +172,7 @@ def train(
         path: YAML configuration.
         overrides: ``a.b=c`` changes.
         resume: skip finished stages and continue the unfinished one from its checkpoint.
-        minutes: stop cleanly with a checkpoint after this long.
+        minutes: stop cleanly with a checkpoint after this long, all stages together.
         quiet: no progress bar.
         teacher: stands in for the configured one.
 
@@ -162,6 +190,12 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
     results: list[StageResult] = []
     done = _Done({}, {})
     weights: Path | None = None
+    began = time.monotonic()
+    if first and not resume:
+        # What an earlier run left must not be taken for this one's when this one is resumed.
+        for config in recipe.stages:
+            for name in ("finished", "checkpoint.json"):
+                (recipe.out / config.name / name).unlink(missing_ok=True)
     for index, config in enumerate(recipe.stages):
         finished = recipe.out / config.name / "ema.safetensors"
         marker = recipe.out / config.name / "finished"
@@ -169,20 +203,20 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
             results.append(StageResult(finished, config.steps, True))
         else:
             torch.manual_seed(recipe.seed * 1000 + index)  # for the first weights; steps are seeded one by one
-            result = run_stage(run.stage(config, done), recipe, index, resume=resume, minutes=minutes, quiet=quiet)
+            stage = run.stage(config, done)
+            left = None if minutes is None else max(0.0, minutes - (time.monotonic() - began) / 60)
+            result = run_stage(stage, recipe, index, resume=resume, minutes=left, quiet=quiet)
             results.append(result)
             if not result.finished:
                 return TrainResult(tuple(results), None)
             if first:
                 marker.write_text(f"{result.step} steps\n")
-        done.named[config.name] = results[-1].weights
-        if not config.aside:
-            for kind in ("bottleneck", "picture") if config.kind == "joint" else (config.kind,):
-                done.latest[kind] = results[-1].weights
-            if {"bottleneck", "picture"} <= done.latest.keys():
-                weights = recipe.out / f"{recipe.name}.safetensors"
-                if first:
-                    export(done.latest, recipe.architecture, recipe.name, weights, _summary(recipe))
+        done.finish(config, results[-1].weights)
+        if not config.aside and {"bottleneck", "picture"} <= done.latest.keys():
+            weights = recipe.out / f"{recipe.name}.safetensors"
+            if first:
+                trained = done.through(done.latest["bottleneck"], done.latest["picture"])
+                export(done.latest, recipe.architecture, recipe.name, weights, ", ".join(trained))
     if first:
         for config in recipe.stages:
             if config.ship is not None:
@@ -191,29 +225,24 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
     return TrainResult(tuple(results), weights)
 
 
-def _summary(recipe: TrainConfig) -> str:
-    return ", ".join(f"{c.name} {c.steps} steps of {c.batch}" for c in recipe.stages if not c.aside)
-
-
 def _ship(recipe: TrainConfig, config: StageConfig, name: str, done: _Done, codec: Path | None) -> None:
     """Write what a stage gives beside the codec. A twin borrows the codec's trunk where it is the same."""
     path = recipe.out / f"{name}.safetensors"
+    own = done.named[config.name]
     if config.kind in ("picture", "joint"):
-        parts = {**done.latest, "picture": done.named[config.name]}
-        if config.kind == "joint":
-            parts["bottleneck"] = parts["picture"]
-        export(parts, recipe.architecture, name, path, _summary(recipe), config.blind)
+        base = done.bases.get(config.name, own)  # a joint stage's file has its own
+        trained = ", ".join(done.through(base, own))
+        export({"bottleneck": base, "picture": own}, recipe.architecture, name, path, trained, config.blind)
         return
-    if config.kind != "twin":
-        raise ConfigError("only twin, picture and joint stages ship on their own", found=config.kind)
     architecture = ARCHITECTURES[recipe.architecture]
+    trained = ", ".join(done.through(own))
 
     def modules() -> nn.ModuleDict:
         parts = nn.ModuleDict({"analysis": base_analysis(architecture), **head_modules(architecture)})
-        parts.load_state_dict(load_file(done.named[config.name]))
+        parts.load_state_dict(load_file(own))
         return parts.eval()
 
     try:
-        write_twin(path, modules(), architecture, name, _summary(recipe), codec)
+        write_twin(path, modules(), architecture, name, trained, codec)
     except TrunkError:
-        write_twin(path, modules(), architecture, name, _summary(recipe), None)
+        write_twin(path, modules(), architecture, name, trained, None)
