@@ -159,6 +159,14 @@ def test_stages_that_do_not_fit_together_are_refused_at_once(
         load_config(recipe)
 
 
+def test_a_row_that_a_crash_cut_short_is_dropped(recipe: Path) -> None:
+    train(recipe, minutes=0, teacher=FakeTeacher(), quiet=True)
+    with (recipe.parent / "out" / "twin" / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 2, "lo')
+    train(recipe, resume=True, minutes=0, teacher=FakeTeacher(), quiet=True)
+    assert [r["step"] for r in rows(recipe.parent / "out" / "twin")] == [1, 2]
+
+
 def test_checkpoints_are_split_and_a_lost_shard_is_named(tmp_path: Path) -> None:
     tensors = {f"t{i}": torch.full((300_000,), float(i)) for i in range(4)}
     save_checkpoint(tmp_path, tensors, {"step": 1}, shard_mib=2)

@@ -190,7 +190,8 @@ def _log(path: Path, start: int) -> TextIO:
     if rank() > 0:
         return Path(os.devnull).open("w")
     rows = path.read_text().splitlines(keepends=True) if start and path.is_file() else []
-    path.write_text("".join(row for row in rows if json.loads(row)["step"] <= start))
+    # A row that a crash cut short has no end.
+    path.write_text("".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= start))
     return path.open("a")
 
 
