@@ -297,14 +297,14 @@ def load_keypoint_head(path: str | Path, *, fingerprint: bytes | None = None) ->
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file", found=str(error).partition("\n")[0]) from error
     if meta.get("format") != HEAD_FORMAT:
-        raise WeightsError(f"{path} holds no keypoint head", expected=HEAD_FORMAT, found=meta.get("format"))
+        raise WeightsError(f"{path} holds no keypoint head", expected=HEAD_FORMAT, found=repr(meta.get("format")))
     if fingerprint is not None and meta.get("fingerprint") != fingerprint.hex():
         raise FingerprintError(
-            "the head reads other latents", expected=fingerprint.hex(), found=meta.get("fingerprint")
+            "the head reads other latents", expected=fingerprint.hex(), found=repr(meta.get("fingerprint"))
         )
     wrong = next((name for name, tensor in tensors.items() if tensor.dtype != torch.float16), None)
     if wrong is not None:
-        raise WeightsError(f"{wrong} has the wrong type", expected=torch.float16, found=tensors[wrong].dtype)
+        raise WeightsError(f"{wrong!r} has the wrong type", expected=torch.float16, found=tensors[wrong].dtype)
     try:
         channels, stride = json.loads(meta["spec"])
         grid, width, depth, up, margin = json.loads(meta["shape"])

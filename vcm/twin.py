@@ -221,31 +221,33 @@ def read_twin(path: Path, trunk: str | Path | None = None) -> LoadedTwin:
     with _Opened(path, _MAX_BYTES) as file:
         meta = file.metadata
         if meta.get("format") != TWIN_FORMAT:
-            raise WeightsError(f"{path} holds no pixel twin", expected=TWIN_FORMAT, found=meta.get("format"))
+            raise WeightsError(f"{path} holds no pixel twin", expected=TWIN_FORMAT, found=repr(meta.get("format")))
         architecture = ARCHITECTURES.get(meta.get("architecture", ""))
         if architecture is None:
             known = ", ".join(ARCHITECTURES)
-            raise WeightsError("unknown architecture", expected=known, found=meta.get("architecture"))
-        source = meta.get("trunk", "")
+            raise WeightsError("unknown architecture", expected=known, found=repr(meta.get("architecture")))
+        name, source = meta.get("name", ""), meta.get("trunk", "")
+        if not _MODEL_NAME.fullmatch(name):  # it is printed, and names a column of results
+            raise WeightsError(f"{path} has no name to be called by", expected="a model's name", found=repr(name))
         if not _MODEL_NAME.fullmatch(source):
-            raise WeightsError(f"{path} names no trunk", expected=f"a model's name or {OWN_TRUNK}", found=source)
+            raise WeightsError(f"{path} names no trunk", expected=f"a model's name or {OWN_TRUNK}", found=repr(source))
         modules = twin_modules(architecture)
         state = modules.state_dict()
         stored = file.read(stored_layout(state, own_trunk=source == OWN_TRUNK))
     if source != OWN_TRUNK:
-        shapes = {name.removeprefix(TRUNK): t for name, t in state.items() if name.startswith(TRUNK)}
+        shapes = {key.removeprefix(TRUNK): t for key, t in state.items() if key.startswith(TRUNK)}
         codec = _find_trunk(path, source, trunk)
         found = read_codec_trunk(codec, shapes)
         digest = trunk_digest(found)
         if digest != meta.get("trunk_sha256"):
             what = f"{path} was trained with another trunk than that of {codec}"
-            raise TrunkError(what, expected=meta.get("trunk_sha256"), found=digest)
-        stored |= {TRUNK + name: tensor for name, tensor in found.items()}
+            raise TrunkError(what, expected=repr(meta.get("trunk_sha256")), found=repr(digest))
+        stored |= {TRUNK + key: tensor for key, tensor in found.items()}
     with torch.no_grad():
-        for name, own in state.items():
-            own.copy_(_restored(name, stored))
+        for key, own in state.items():
+            own.copy_(_restored(key, stored))
     return LoadedTwin(
-        meta.get("name", path.stem), architecture, cast(BaseAnalysis, modules["analysis"]),
+        name, architecture, cast(BaseAnalysis, modules["analysis"]),
         cast(DetectionHead, modules["detect"]), source, meta.get("trained", ""),
     )  # fmt: skip
 
@@ -262,7 +264,7 @@ def read_codec_trunk(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tens
     """
     with _Opened(path, _MAX_CODEC_BYTES) as file:
         if file.metadata.get("format") != FORMAT:
-            found = file.metadata.get("format")
+            found = repr(file.metadata.get("format"))
             raise WeightsError(f"{path} holds no VCM weights to take a trunk from", expected=FORMAT, found=found)
         layout: Layout = {_CODEC_TRUNK + name: ("F16", tuple(tensor.shape)) for name, tensor in wanted.items()}
         tensors = file.read(layout, only=_CODEC_TRUNK)
@@ -324,7 +326,7 @@ class _Opened:
             if name not in names:
                 raise WeightsError(f"{self._path} lacks a tensor", expected=name)
             if name not in layout:
-                raise WeightsError(f"{self._path} has a tensor too many", found=name)
+                raise WeightsError(f"{self._path} has a tensor too many", found=repr(name))
             part = self._guard(lambda name=name: self._file.get_slice(name))  # type: ignore[misc]
             dtype, shape = layout[name]
             if tuple(part.get_shape()) != shape:

@@ -108,7 +108,7 @@ def test_another_trunk_is_refused(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "tiny.safetensors"
     save_file(tensors, other, read_metadata(TINY_WEIGHTS))
     path = folder / "tiny-twin.safetensors"
-    with pytest.raises(TrunkError, match=f"expected {read_metadata(path)['trunk_sha256']}, found [0-9a-f]{{64}}"):
+    with pytest.raises(TrunkError, match=f"expected '{read_metadata(path)['trunk_sha256']}', found '[0-9a-f]{{64}}'"):
         load_twin(path, trunk=other)
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(path.read_bytes())

@@ -61,7 +61,7 @@ def _meta(**changes: str | None) -> Callable[[Document], None]:
 
 
 def _rename(header: Document) -> None:
-    header["surplus"] = header.pop(INT8)
+    header["sur\nplus"] = header.pop(INT8)
 
 
 def _reshape(header: Document) -> None:
@@ -85,13 +85,15 @@ def _beyond(header: Document) -> None:
     [
         (_meta(format="vcm-weights-9"), "holds no pixel twin"),
         (_meta(format=None), "holds no pixel twin"),
-        (_meta(architecture="huge"), "unknown architecture"),
+        (_meta(architecture="a\nb"), "unknown architecture"),
+        (_meta(name=None), "no name"),
+        (_meta(name="\x1b[2J\n"), "no name"),
         (_meta(trunk=None), "names no trunk"),
         (_meta(trunk="../../etc/passwd"), "names no trunk"),
         (_meta(trunk="a/b"), "names no trunk"),
         (_meta(trunk="own"), "lacks a tensor"),
         (_meta(trunk_sha256=None), "another trunk"),
-        (_meta(trunk_sha256="0" * 64), "another trunk"),
+        (_meta(trunk_sha256="0\n"), "another trunk"),
         (_rename, "lacks a tensor|too many"),
         (_reshape, "wrong shape"),
         (_retype, "wrong type"),
