@@ -15,13 +15,9 @@ from vcm.eval.worker import HEAD
 __all__ = ["BEST", "UNCOMPRESSED", "Measured", "Measurement", "View", "check_names", "merge", "views_of"]
 
 BEST = "best"
-"""View of the best machine at each point, for each quantity by itself, where there are several views."""
+"""View of the best machine at each point and quantity, where there are several views."""
 UNCOMPRESSED = "uncompressed"
 """Name of the codec that loses nothing: the ceiling."""
-
-_DECIDING = ("person_ap50", "ap50", "ap")
-"""A group's machine at a point is decided on the first of these that was measured."""
-_TITLES = {"person_ap50": "person AP50", "ap50": "AP50", "ap": "mAP"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +112,14 @@ def _best(found: Sequence[Measurement]) -> list[Measurement]:
 
 
 def _better(found: Sequence[Measurement], view: View, codec: str) -> list[Measurement]:
-    """One member for every quantity of the point: the ceiling on uncompressed pictures, elsewhere the better one."""
-    quantity = next((q for q in _DECIDING if q in [m.quantity for m in found]), None)
-    if quantity is None:
-        return []
-    values = {m.machine: m.measured.value for m in found if m.quantity == quantity}
-    better = max(values, key=lambda name: values[name])
-    taken = view.members[0] if codec == UNCOMPRESSED else better
-    listed = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
-    why = "the ceiling" if codec == UNCOMPRESSED else "the better"
-    note = f"{why}; {_TITLES[quantity]}: {listed}"
-    return [Measurement(view.name, m.quantity, m.measured, m.unit, taken, note) for m in found if m.machine == taken]
+    """The better member's of each quantity: no anchor is read by the worse twin. Uncompressed, the ceiling's."""
+    out: list[Measurement] = []
+    for quantity in dict.fromkeys(m.quantity for m in found):
+        mine = {m.machine: m for m in found if m.quantity == quantity}
+        better = max(mine, key=lambda name: mine[name].measured.value)
+        ceiling = codec == UNCOMPRESSED and view.members[0] in mine
+        taken = mine[view.members[0] if ceiling else better]
+        listed = ", ".join(f"{name} {m.measured.value:.2f}" for name, m in mine.items())
+        note = f"{'the ceiling' if ceiling else 'the better'} of {listed}"
+        out.append(Measurement(view.name, quantity, taken.measured, taken.unit, taken.machine, note))
+    return out

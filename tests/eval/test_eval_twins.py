@@ -90,7 +90,7 @@ def test_views_are_groups_and_machines_and_the_best_of_several() -> None:
             check_names(bad)
 
 
-def test_a_group_takes_one_machine_for_every_quantity_of_a_point() -> None:
+def test_a_group_takes_its_better_machine_for_each_quantity_of_a_point() -> None:
     def found(machine: str, person: float, ap: float) -> list[Measurement]:
         rows = (("person_ap50", person), ("ap", ap))
         return [Measurement(machine, q, Measured(v, np.array([v])), "%") for q, v in rows]
@@ -99,7 +99,7 @@ def test_a_group_takes_one_machine_for_every_quantity_of_a_point() -> None:
     every = [*found("a", 40, 9), *found("b", 41, 5), *found("c", 30, 12)]
     merged = {(m.machine, m.quantity): (m.measured.value, m.taken) for m in merge(every, views, "jpeg")}
     assert merged["twin", "person_ap50"] == (41, "b")
-    assert merged["twin", "ap"] == (5, "b"), "decided on person AP50 alone"
+    assert merged["twin", "ap"] == (9, "a"), "each quantity by itself"
     assert merged[BEST, "person_ap50"] == (41, "b")
     assert merged[BEST, "ap"] == (12, "c"), "the best is taken for each quantity by itself"
     ceiling = [m for m in merge(every, views, "uncompressed") if m.machine == "twin"]

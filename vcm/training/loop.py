@@ -140,6 +140,8 @@ def run_stage(
             loss.backward()
             average_gradients(list(named.values()))
             norm = float(nn.utils.clip_grad_norm_(named.values(), 5.0))
+            if not math.isfinite(norm):
+                raise ConfigError(f"a gradient of step {step} is not finite; lower the learning rate", found=norm)
             optimizer.step()
             step += 1
             decay = min(c.ema, step / (step + 9))

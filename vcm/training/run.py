@@ -212,7 +212,7 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
             if first:
                 marker.write_text(f"{result.step} steps\n")
         done.finish(config, results[-1].weights)
-        if not config.aside and {"bottleneck", "picture"} <= done.latest.keys():
+        if not (config.aside or config.blind) and {"bottleneck", "picture"} <= done.latest.keys():
             weights = recipe.out / f"{recipe.name}.safetensors"
             if first:
                 trained = done.through(done.latest["bottleneck"], done.latest["picture"])
