@@ -12,7 +12,7 @@ import io
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ __all__ = [
     "MatchTable",
     "evaluate_detections",
     "match_table",
+    "run_coco",
 ]
 
 IOU_THRESHOLDS: npt.NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
@@ -172,7 +173,7 @@ def evaluate_detections(
             found=f"{len(ground_truth.images)} pictures",
         )
     rows, other = _rows(ground_truth, results, known_images)
-    evaluation = _run_coco(ground_truth, rows)
+    evaluation = run_coco(ground_truth.to_coco(), rows, "bbox", MAX_DETECTIONS)
     # (T, R, K): thresholds, recall points, classes; -1 where a class has no boxes.
     precision: npt.NDArray[np.float64] = evaluation.eval["precision"][:, :, :, 0, 0]
     by_threshold = 100.0 * precision.mean(axis=1)
@@ -260,14 +261,30 @@ def _row(row: Mapping[str, Any], k: int) -> tuple[int, int, list[float], float]:
     return image_id, category_id, box, score
 
 
-def _run_coco(ground_truth: CocoGroundTruth, rows: list[dict[str, Any]]) -> Any:
-    """A COCOeval that has evaluated and accumulated, all object sizes only."""
+def run_coco(
+    truth: dict[str, Any],
+    rows: list[dict[str, Any]],
+    kind: Literal["bbox", "keypoints"],
+    most: int,
+    sigmas: Sequence[float] | None = None,
+) -> Any:
+    """A COCOeval that has evaluated and accumulated, all object sizes only.
+
+    Args:
+        truth: content of an annotation file.
+        rows: annotation rows of what was found, numbered from 1, with area.
+        kind: what is compared.
+        most: objects counted in a picture and class.
+        sigmas: of keypoints, one each.
+
+    Raises:
+        MissingDependencyError: pycocotools is not installed.
+    """
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise MissingDependencyError("pycocotools is not installed: pip install 'vcm[eval]'") from error
-    truth = ground_truth.to_coco()
     with contextlib.redirect_stdout(io.StringIO()):
         annotated, found = COCO(), COCO()
         annotated.dataset = truth
@@ -275,10 +292,12 @@ def _run_coco(ground_truth: CocoGroundTruth, rows: list[dict[str, Any]]) -> Any:
         # COCO.loadRes fails on an empty list, so the results are laid out as it would.
         found.dataset = {**truth, "annotations": rows}
         found.createIndex()
-        evaluation = COCOeval(annotated, found, "bbox")
+        evaluation = COCOeval(annotated, found, kind)
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
         evaluation.params.iouThrs = IOU_THRESHOLDS
         evaluation.params.recThrs = RECALL_THRESHOLDS
-        evaluation.params.maxDets = [MAX_DETECTIONS]
+        evaluation.params.maxDets = [most]
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0.0, 1e10]], ["all"]
         evaluation.evaluate()
         evaluation.accumulate()

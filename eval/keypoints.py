@@ -7,8 +7,6 @@ its mean over thresholds 0.50 … 0.95, in percent; all objects are of one class
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vcm.errors import MissingDependencyError, OptionError
-from vcm.eval.accuracy import IOU_THRESHOLDS, RECALL_THRESHOLDS, MatchTable, match_table
+from vcm.errors import OptionError
+from vcm.eval.accuracy import MatchTable, match_table, run_coco
 from vcm.eval.bootstrap import ConfidenceInterval, accumulate, draw_resamples, percentile_interval
 from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Keypoints
@@ -97,11 +95,6 @@ def _run_coco(
     found: Mapping[int, Keypoints],
     sigmas: Sequence[float],
 ) -> Any:
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise MissingDependencyError("pycocotools is not installed: pip install 'vcm[eval]'") from error
     content = ground_truth.to_coco()
     # Annotations stand picture after picture in the order of `truth`, as they were given.
     points = [p for t in truth.values() for p in t.points]
@@ -112,21 +105,7 @@ def _run_coco(
     rows = [row for i, f in found.items() for row in f.to_coco(i, _CATEGORY)]
     for k, row in enumerate(rows):
         row |= {"id": k + 1, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
-    with contextlib.redirect_stdout(io.StringIO()):
-        annotated, answers = COCO(), COCO()
-        annotated.dataset = content
-        annotated.createIndex()
-        answers.dataset = {**content, "annotations": rows}
-        answers.createIndex()
-        evaluation = COCOeval(annotated, answers, "keypoints")
-        evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
-        evaluation.params.iouThrs = IOU_THRESHOLDS
-        evaluation.params.recThrs = RECALL_THRESHOLDS
-        evaluation.params.maxDets = [_MAX_OBJECTS]
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0.0, 1e10]], ["all"]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
+    return run_coco(content, rows, "keypoints", _MAX_OBJECTS, sigmas)
 
 
 @dataclass(frozen=True, slots=True)

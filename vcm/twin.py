@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from vcm.bitstream import coded_size
 from vcm.codecs.scalable.analysis import BaseAnalysis
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
-from vcm.codecs.scalable.model import base_latents, default_base_scale, picture_tensor
+from vcm.codecs.scalable.model import base_analysis, base_latents, default_base_scale, picture_tensor
 from vcm.errors import ModelNotFoundError, OptionError, TrunkError, WeightsError
 from vcm.images import load_image
 from vcm.models import FORMAT, TWIN_FORMAT, find_twin, find_weights
@@ -174,7 +174,7 @@ def twin_modules(architecture: Architecture) -> nn.ModuleDict:
     a = architecture
     modules = nn.ModuleDict(
         {
-            "analysis": BaseAnalysis(a.base.channels, a.merge, a.blocks, a.stem),
+            "analysis": base_analysis(a),
             "detect": DetectionHead(a.latents, width=a.head, feature=a.feature),
         }
     )

@@ -33,6 +33,7 @@ __all__ = [
     "MAX_BASE_PIXELS",
     "BaseLatents",
     "ScalableModel",
+    "base_analysis",
     "base_latents",
     "default_base_scale",
     "picture_tensor",
@@ -50,6 +51,11 @@ _WINDOW = 96
 _BASE_HALO = 32
 _BASE_SIDE = 416
 _PICTURE_HALO = 8
+
+
+def base_analysis(a: Architecture) -> BaseAnalysis:
+    """The base's ``g_a``."""
+    return BaseAnalysis(a.base.channels, a.merge, a.blocks, a.stem)
 
 
 def default_base_scale(width: int, height: int) -> int:
@@ -120,7 +126,7 @@ class ScalableModel(nn.Module):
         super().__init__()
         a = self.architecture = architecture
         self.base_id, self.picture_id = base_id, picture_id
-        self.analysis = BaseAnalysis(a.base.channels, a.merge, a.blocks, a.stem)
+        self.analysis = base_analysis(a)
         fuse_batchnorm(self.analysis)
         self.base = LatentCoder(a.base)
         self.picture_analysis = PictureAnalysis(a.picture.channels, a.analysis)

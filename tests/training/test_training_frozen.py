@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 
 import vcm
 from vcm.codecs.scalable.config import ARCHITECTURES
+from vcm.codecs.scalable.model import base_analysis
 from vcm.errors import ConfigError
 from vcm.training.config import load_config
 from vcm.training.degrade import degrade, plan_degradations
 from vcm.training.losses import distill_logits
 from vcm.training.run import _Done, _Run, train
-from vcm.training.stages import base_analysis
 
 
 def rows(folder: Path) -> list[dict[str, float]]:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vcm.cli.options import Json
-
-if TYPE_CHECKING:
-    from vcm.eval.runner import Progress
 
 __all__ = ["register"]
 
@@ -98,7 +92,7 @@ def evaluate(
         raise OptionError("--pseudo needs a machine", expected="--machine")
     command = shlex.join(["vcm", *sys.argv[1:]])
     truth = machines[0].name if pseudo else None
-    with _progress() as progress:
+    with screen.steps() as progress:
         measured, results = run_protocol(
             plan, pictures, chosen, machines, out, command=command, jobs=jobs, pseudo=truth, progress=progress
         )
@@ -190,24 +184,3 @@ def eval_targets(
     columns = ("", "measured", "unit", "CPU floor", "GPU floor", "target", "stretch", "reached", "remark")
     screen.print_table(columns, table, left=(0, 2, 7, 8))
     return 0
-
-
-@contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """A bar for each codec on stderr, if somebody is looking."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bars:
-
-        def show(codec: str, done: int, total: int) -> None:
-            if codec not in tasks:
-                tasks[codec] = bars.add_task(codec, total=total)
-            bars.update(tasks[codec], completed=done)
-
-        yield show

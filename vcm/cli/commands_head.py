@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +56,7 @@ def train_head(
     unknown = [kind for kind in features or () if kind not in _KINDS]
     if unknown:
         raise OptionError("no such features", expected=", ".join(_KINDS), found=", ".join(unknown))
-    with _progress() as progress:
+    with out.steps() as progress:
         run = train_heads(
             config, overrides=tuple(overrides or ()), features=chosen or None, minutes=minutes, progress=progress
         )
@@ -105,24 +101,3 @@ def train_head(
 
 def _interval(value: ConfidenceInterval) -> str:
     return f"{value.estimate:.1f} ({value.low:.1f} to {value.high:.1f})"
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar for each step on stderr, if somebody is looking."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bars:
-
-        def show(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done)
-
-        yield show

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,19 @@ from vcm.errors import UsageError, VcmError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["about_item", "each", "error", "line", "print_json", "print_table", "printable", "say", "state", "working"]
+__all__ = [
+    "about_item",
+    "each",
+    "error",
+    "line",
+    "print_json",
+    "print_table",
+    "printable",
+    "say",
+    "state",
+    "steps",
+    "working",
+]
 
 T = TypeVar("T")
 
@@ -100,6 +113,26 @@ def working(label: str) -> Iterator[None]:
         return
     with _console(stderr=True).status(label):
         yield
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on stderr for each named step, if somebody is looking; called with name, done and total."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bars:
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield show
 
 
 def each(paths: Sequence[T], label: str, work: Callable[[T], None], name: Callable[[T], object]) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vcm.errors import ConfigError
 
-__all__ = ["DataConfig", "LossName", "StageConfig", "TrainConfig", "load_config", "override"]
+__all__ = ["DataConfig", "LossName", "StageConfig", "Strict", "TrainConfig", "load_config", "read_config"]
 
 
 LossName = Literal[
@@ -18,11 +18,16 @@ LossName = Literal[
 ]
 
 
-class _Strict(BaseModel):
+M = TypeVar("M", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Fields are fixed and an unknown one is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """Where training pictures come from and how views are cut.
 
     Attributes:
@@ -50,7 +55,7 @@ class DataConfig(_Strict):
     degrade: float = Field(0.0, ge=0, le=1)
 
 
-class StageConfig(_Strict):
+class StageConfig(Strict):
     """One stage of training.
 
     Attributes:
@@ -109,7 +114,7 @@ class StageConfig(_Strict):
     ground_truth_from: float = Field(0.7, ge=0, le=1)
 
 
-class TrainConfig(_Strict):
+class TrainConfig(Strict):
     """A whole recipe: its stages run one after the other, each starting from the last one's weights.
 
     Attributes:
@@ -165,21 +170,36 @@ def load_config(path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfi
     Raises:
         ConfigError: unreadable, not YAML, unknown key, wrong type, value out of range.
     """
+    return read_config(path, overrides, TrainConfig, whole="stages")
+
+
+def read_config(path: str | Path, overrides: tuple[str, ...], model: type[M], whole: str = "configuration") -> M:
+    """Read YAML, apply ``overrides`` and validate it as ``model``.
+
+    Args:
+        path: YAML file.
+        overrides: as of :func:`override`.
+        model: what it must be.
+        whole: what to name where the error is of no single field.
+
+    Raises:
+        ConfigError: unreadable, not YAML, unknown key, wrong type, value out of range.
+    """
     try:
         content = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ConfigError("the configuration cannot be read", found=f"{path} ({error.strerror})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError("the configuration is not YAML", found=str(error).splitlines()[0]) from error
     if not isinstance(content, dict):
         raise ConfigError("the configuration is not a mapping", found=type(content).__name__)
     for item in overrides:
         override(content, item)
     try:
-        return TrainConfig.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"]) or "stages"
+        where = ".".join(str(p) for p in first["loc"]) or whole
         raise ConfigError(
             f"{path}: {where}: {first['msg']}", found=first.get("input") if first["loc"] else None
         ) from error

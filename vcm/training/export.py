@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.latent_model import LatentModel
-from vcm.codecs.scalable.model import ScalableModel
+from vcm.codecs.scalable.model import ScalableModel, base_analysis
 from vcm.model_file import load_weights
 from vcm.models import FORMAT
 from vcm.nn.blocks import fuse_batchnorm
-from vcm.training.stages import base_analysis, blind_to_base, head_modules, picture_modules
+from vcm.training.stages import blind_to_base, head_modules, picture_modules
 
 __all__ = ["export", "merged_weights", "shipping_tensors"]
 

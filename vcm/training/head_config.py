@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from vcm.errors import ConfigError
-from vcm.training.config import override
+from vcm.training.config import Strict, read_config
 from vcm.training.features import FeatureKind
 
 __all__ = ["HeadConfig", "ShapeConfig", "ViewConfig", "load_head_config"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ShapeConfig(_Strict):
+class ShapeConfig(Strict):
     """Size of the head: the fields of :class:`vcm.tasks.keypoints.KeypointShape`."""
 
     grid: int = Field(default=12, ge=2, le=64)
@@ -29,7 +23,7 @@ class ShapeConfig(_Strict):
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
-class ViewConfig(_Strict):
+class ViewConfig(Strict):
     """How boxes are varied while training; latents themselves are fixed.
 
     Attributes:
@@ -43,7 +37,7 @@ class ViewConfig(_Strict):
     noise: float = Field(default=0.1, ge=0, le=4)
 
 
-class HeadConfig(_Strict):
+class HeadConfig(Strict):
     """A keypoint head on frozen features.
 
     Attributes:
@@ -101,19 +95,4 @@ def load_head_config(path: str | Path, overrides: tuple[str, ...] = ()) -> HeadC
     Raises:
         ConfigError: unreadable, not YAML, unknown key, wrong type, value out of range.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise ConfigError("the configuration cannot be read", found=f"{path} ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError("the configuration is not YAML", found=str(error).splitlines()[0]) from error
-    if not isinstance(content, dict):
-        raise ConfigError("the configuration is not a mapping", found=type(content).__name__)
-    for item in overrides:
-        override(content, item)
-    try:
-        return HeadConfig.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}", found=first.get("input")) from error
+    return read_config(path, overrides, HeadConfig)

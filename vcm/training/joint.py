@@ -50,7 +50,7 @@ class JointStage(TaskStage):
         pixels = padded.shape[2] * padded.shape[3]
         prices = c.base_lambda_low, c.base_lambda_high
         rate, _ = base_rate(coded, base_quality, pixels, prices, done=1.0)
-        quality = c.quality_low + (c.quality_high - c.quality_low) * self.uniform(rng)
+        quality = self.picture_quality(rng)
         picture, more = picture_loss(self.modules, c, x, coded.y_hat, side, quality)
         base_bpp = float(((coded.bits_y + coded.bits_z) / pixels).detach().mean())
         return task + rate + self.weight("picture", 1.0) * picture, {"base_bpp": base_bpp, **numbers, **more}

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vcm.codecs.scalable.config import ARCHITECTURES
+from vcm.codecs.scalable.model import base_analysis
 from vcm.errors import ConfigError, TrunkError
 from vcm.training.config import StageConfig, TrainConfig, load_config
 from vcm.training.data import PictureStore
@@ -19,7 +20,7 @@ from vcm.training.export import export, merged_weights
 from vcm.training.export_twin import write_twin
 from vcm.training.joint import JointStage
 from vcm.training.loop import Stage, StageResult, run_stage
-from vcm.training.stages import BottleneckStage, PictureStage, TwinStage, base_analysis, head_modules
+from vcm.training.stages import BottleneckStage, PictureStage, TwinStage, head_modules
 from vcm.training.teacher import Teacher, TeacherLike
 
 __all__ = ["TrainResult", "read_holdout", "train"]

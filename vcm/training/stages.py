@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vcm.codecs.scalable.analysis import BaseAnalysis
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.latent_model import LatentModel, LatentOutput
+from vcm.codecs.scalable.model import base_analysis
 from vcm.codecs.scalable.picture import (
     PictureAnalysis,
     PictureSynthesis,
@@ -93,6 +94,11 @@ class _DataStage(Stage):
     def uniform(self, rng: np.random.Generator) -> Tensor:
         """One number in 0 … 1 for each picture of this process, (N,)."""
         return torch.from_numpy(rng.random(self.config.batch, dtype=np.float32)[self.part]).to(self.device)
+
+    def picture_quality(self, rng: np.random.Generator) -> Tensor:
+        """An enhancement quality for each picture of this process, in the range that the stage trains; (N,)."""
+        c = self.config
+        return c.quality_low + (c.quality_high - c.quality_low) * self.uniform(rng)
 
     def weight(self, name: LossName, default: float) -> float:
         """A loss weight of the configuration."""
@@ -319,7 +325,7 @@ class PictureStage(_DataStage):
         c = self.config
         x = self.batch(rng)
         y_base, side = self._base(x, rng)
-        quality = c.quality_low + (c.quality_high - c.quality_low) * self.uniform(rng)
+        quality = self.picture_quality(rng)
         return picture_loss(self.modules, c, x, y_base, side, quality)
 
 
@@ -399,11 +405,6 @@ def blind_to_base(modules: nn.ModuleDict) -> None:
     cast(Any, modules["picture"]).net.base.weight.zero_()
     synthesis = cast(PictureSynthesis, modules["synthesis"])
     synthesis.mix.weight[:, synthesis.linear.shape[0] :].zero_()
-
-
-def base_analysis(a: Architecture) -> BaseAnalysis:
-    """The base's ``g_a``."""
-    return BaseAnalysis(a.base.channels, a.merge, a.blocks, a.stem)
 
 
 def head_modules(a: Architecture) -> dict[str, nn.Module]:
