@@ -69,12 +69,14 @@ class IntervalDelta:
     Attributes:
         rate: in percent by PCHIP, ``None`` where it was refused.
         low, high: 95 % interval over pictures, ``None`` where it was refused.
+        covered: how much of the interval of accuracy was integrated, percent; ``None`` where it was refused.
         note: which part of the interval was integrated, or the reason of a refusal.
     """
 
     rate: float | None
     low: float | None
     high: float | None
+    covered: float | None
     note: str
 
 
@@ -102,9 +104,10 @@ def compare_within(anchor: ResampledCurve, test: ResampledCurve, low: float, hig
     try:
         result = bd_rate(anchor.curve, test.curve, within=(low, high))
     except CurveError as error:
-        return IntervalDelta(None, None, None, str(error))
+        return IntervalDelta(None, None, None, None, str(error))
     start, end = result.interval
-    notes = [f"integrated {start:.1f} to {end:.1f} %, {(end - start) / (high - low):.0%} of the interval"]
+    covered = 100 * (end - start) / (high - low)
+    notes = [f"integrated {start:.1f} to {end:.1f} %, {covered:.0f}% of the interval"]
     notes += _remarks(result)[1:]
     bounds: tuple[float, float] | None = None
     try:
@@ -115,7 +118,7 @@ def compare_within(anchor: ResampledCurve, test: ResampledCurve, low: float, hig
     except CurveError as error:
         notes.append(str(error))
     ends = bounds or (None, None)
-    return IntervalDelta(result.value, ends[0], ends[1], "; ".join(notes))
+    return IntervalDelta(result.value, ends[0], ends[1], covered, "; ".join(notes))
 
 
 def _remarks(result: BDResult) -> list[str]:

@@ -32,7 +32,7 @@ UNITS: Mapping[str, str] = {
     "bpp": "bit/px", "ap": "%", "ap50": "%", "person_ap50": "%", "ap50_frequent": "%", "ap75": "%", "person_ap": "%",
     "encode": "s", "decode": "s", "machine": "s", "peak": "MiB", "encode_kmac": "kMAC/px", "decode_kmac": "kMAC/px",
     "parameters": "", "bytes": "byte", "bd_rate": "%", "bd_rate_akima": "%", "bd_rate_mean": "%",
-    "bd_rate_interval": "%",
+    "bd_rate_interval": "%", "bd_rate_covered": "%",
 }  # fmt: skip
 
 
@@ -142,6 +142,10 @@ def summarise(run: Run, progress: Callable[[str], None] = lambda text: None) -> 
     build = _Builder(len(names))
     build.add("count", "", "", "", "pictures", float(len(names)), unit="")
     build.add("count", "", "", "", "pictures_skipped", float(len({s.picture for s in run.skipped})), unit="")
+    frequent = _frequent_classes(run)
+    if frequent is not None:
+        note = f"classes with at least {run.protocol.frequent_boxes} boxes in these pictures"
+        build.add("count", "", "", "", "frequent_classes", float(frequent), unit="", note=note)
     curves: _Curves = {}
     views = views_of(run.machines)
     heads: list[str] = []
@@ -176,6 +180,16 @@ def summarise(run: Run, progress: Callable[[str], None] = lambda text: None) -> 
         _deltas(build, run, curves, name, quantities)
         _interval_deltas(build, run, curves, name, views, heads)
     return Summary(tuple(build.rows), shown, tuple(quantities))
+
+
+def _frequent_classes(run: Run) -> int | None:
+    """How many classes ``ap50_frequent`` is a mean of: fewer where only some of a dataset's pictures are evaluated."""
+    truth = run.dataset.ground_truth
+    if run.protocol.task != "detection" or truth is None:
+        return None
+    ids = [picture.id for picture in run.dataset.pictures]
+    found = evaluate_detections(truth, [], ids, frequent_boxes=run.protocol.frequent_boxes)
+    return len(found.frequent_category_ids)
 
 
 def _views_of(machine: str, views: Sequence[View]) -> tuple[str, ...]:
@@ -384,6 +398,8 @@ def _interval_deltas(
                     "bd", name, quantity, view, "bd_rate_interval", delta.rate, low=delta.low, high=delta.high,
                     against=against, note=f"{share}; {delta.note}",
                 )  # fmt: skip
+                note = "how much of the interval that BD-rate was integrated over"
+                build.add("bd", name, quantity, view, "bd_rate_covered", delta.covered, against=against, note=note)
 
 
 def _delta_rows(build: _Builder, name: str, against: str, view: str, quantity: str, deltas: Deltas) -> None:

@@ -13,10 +13,12 @@ from vcm.eval.results import Results
 from vcm.eval.summary import Row
 from vcm.eval.views import BEST, UNCOMPRESSED
 
-__all__ = ["LOW_RATE", "Target", "targets"]
+__all__ = ["COVERED", "LOW_RATE", "Target", "targets"]
 
 LOW_RATE = 0.02
 """Bits per pixel of the row that asks what is left at a very low rate."""
+COVERED = 50.0
+"""Percent of its interval that a BD-rate must be integrated over to reach a level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Target:
         target, stretch: what is wanted, and what would be splendid; ``None`` where nothing is asked.
         lower_is_better: rates and BD-rates.
         rows: rows of ``results.csv``, of the Kodak results where the name says so.
+        covered: how much of its interval a BD-rate was integrated over, percent.
         note: at which point, over which interval, why not.
     """
 
@@ -46,15 +49,22 @@ class Target:
     stretch: float | None = None
     lower_is_better: bool = False
     rows: tuple[int, ...] = ()
+    covered: float | None = None
     note: str = ""
 
     @property
     def reached(self) -> str:
-        """The highest of ``stretch``, ``target``, ``GPU floor`` and ``CPU floor`` that is met, ``none``, or empty."""
+        """The highest of ``stretch``, ``target``, ``GPU floor`` and ``CPU floor`` that is met, or ``none``.
+
+        ``partial`` where less than :data:`COVERED` percent of the interval was integrated; empty where nothing was
+        measured or asked.
+        """
         levels = (("stretch", self.stretch), ("target", self.target), ("GPU floor", self.gpu), ("CPU floor", self.cpu))
         asked = [(name, level) for name, level in levels if level is not None]
         if self.value is None or not asked:
             return ""
+        if self.covered is not None and self.covered < COVERED:
+            return "partial"
         sign = -1 if self.lower_is_better else 1
         name = next((name for name, level in asked if sign * self.value >= sign * level), "none")
         return "floor" if name == "GPU floor" and self.cpu == self.gpu else name
@@ -106,7 +116,7 @@ def targets(
     base = f"{model}-base"
     found = [
         _twin(_TWIN_PERSON, results, group, "person_ap50"),
-        _twin(_TWIN_FREQUENT, results, group, "ap50_frequent"),
+        _frequent(_twin(_TWIN_FREQUENT, results, group, "ap50_frequent"), results),
         _twin(_TWIN_ALL, results, group, "ap50"),
     ]
     shares = {row.point: row for row in results.find("share", codec=base, quantity="person_ap50")}
@@ -155,6 +165,12 @@ def _twin(target: Target, results: Results, group: str, quantity: str) -> Target
     return _of(target, rows[0] if rows else None, "; ".join(values), missing="not measured on uncompressed pictures")
 
 
+def _frequent(target: Target, results: Results) -> Target:
+    """The same, saying how many classes that is."""
+    counts = [row.value for row in results.find("count", quantity="frequent_classes") if row.value is not None]
+    return replace(target, note=f"{counts[0]:.0f} classes; {target.note}") if counts else target
+
+
 def _highest(rows: Iterable[Row]) -> Row | None:
     """Of rows with a value the highest; of equal ones the first, which has the lower rate."""
     return max((row for row in rows if row.value is not None), key=lambda row: row.value or 0.0, default=None)
@@ -177,7 +193,9 @@ def _delta(target: Target, results: Results, base: str, anchor: str, view: str, 
         lacks = next((name for name in (base, anchor) if name not in known), None)
         why = f"{lacks} was not among the codecs" if lacks else f"no such comparison, of {base} and {against}"
         return replace(named, note=why)
-    return _of(named, rows[0], rows[0].note, missing="")
+    of = {"codec": base, "machine": view, "against": against, "point": quantity}
+    covered = results.find("bd", quantity="bd_rate_covered", **of)
+    return replace(_of(named, rows[0], rows[0].note, missing=""), covered=covered[0].value if covered else None)
 
 
 def _kodak(kodak: Results | None, model: str) -> Target:

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vcm.errors import FingerprintError, HeadError, OptionError, WeightsError
 from vcm.nn.blocks import ConvNormAct, fuse_batchnorm
+from vcm.nn.tensor_file import TensorFile, stored_type
 from vcm.structures import Detections, Keypoints, Latents, LatentSpec
 
 __all__ = [
@@ -287,39 +287,29 @@ def load_keypoint_head(path: str | Path, *, fingerprint: bytes | None = None) ->
         FingerprintError: the head reads another codec's latents.
     """
     path = Path(path)
-    try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise WeightsError("the head's file is too large", expected=f"at most {_MAX_BYTES} bytes", found=size)
-        with safe_open(str(path), "pt") as file:
-            meta = file.metadata() or {}
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a readable safetensors file", found=str(error).partition("\n")[0]) from error
-    if meta.get("format") != HEAD_FORMAT:
-        raise WeightsError(f"{path} holds no keypoint head", expected=HEAD_FORMAT, found=repr(meta.get("format")))
-    if fingerprint is not None and meta.get("fingerprint") != fingerprint.hex():
-        raise FingerprintError(
-            "the head reads other latents", expected=fingerprint.hex(), found=repr(meta.get("fingerprint"))
-        )
-    wrong = next((name for name, tensor in tensors.items() if tensor.dtype != torch.float16), None)
-    if wrong is not None:
-        raise WeightsError(f"{wrong!r} has the wrong type", expected=torch.float16, found=tensors[wrong].dtype)
-    try:
-        channels, stride = json.loads(meta["spec"])
-        grid, width, depth, up, margin = json.loads(meta["shape"])
-        shape = KeypointShape(int(grid), int(width), int(depth), int(up), float(margin))
-        spec, names = LatentSpec(int(channels), int(stride)), tuple(map(str, json.loads(meta["names"])))
-        if spec.channels < 1 or spec.stride < 1:
-            raise ValueError(f"latents of {spec.channels} channels at stride {spec.stride}")
-        with torch.device("meta"):  # takes no memory: what the file claims is compared with what it holds first
-            head = KeypointHead(spec, names, shape)
-            fuse_batchnorm(head)
-        head.load_state_dict({name: t.float() for name, t in tensors.items()}, assign=True)
-    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, OptionError, HeadError) as error:
-        raise WeightsError(f"{path} is not a consistent keypoint head", found=str(error).partition("\n")[0]) from error
-    if not all(bool(torch.isfinite(t).all()) for t in head.state_dict().values()):
-        raise WeightsError(f"{path} holds a number that is not finite")
+    with TensorFile(path, _MAX_BYTES) as file:
+        meta = file.metadata
+        if meta.get("format") != HEAD_FORMAT:
+            raise WeightsError(f"{path} holds no keypoint head", expected=HEAD_FORMAT, found=repr(meta.get("format")))
+        if fingerprint is not None and meta.get("fingerprint") != fingerprint.hex():
+            raise FingerprintError(
+                "the head reads other latents", expected=fingerprint.hex(), found=repr(meta.get("fingerprint"))
+            )
+        try:
+            channels, stride = json.loads(meta["spec"])
+            grid, width, depth, up, margin = json.loads(meta["shape"])
+            shape = KeypointShape(int(grid), int(width), int(depth), int(up), float(margin))
+            spec, names = LatentSpec(int(channels), int(stride)), tuple(map(str, json.loads(meta["names"])))
+            if spec.channels < 1 or spec.stride < 1:
+                raise ValueError(f"latents of {spec.channels} channels at stride {spec.stride}")
+            with torch.device("meta"):  # takes no memory: what the file claims is compared with what it holds first
+                head = KeypointHead(spec, names, shape)
+                fuse_batchnorm(head)
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, OptionError, HeadError) as error:
+            what = f"{path} is not a consistent keypoint head"
+            raise WeightsError(what, found=str(error).partition("\n")[0]) from error
+        tensors = file.read({name: (stored_type(own), tuple(own.shape)) for name, own in head.state_dict().items()})
+    head.load_state_dict({name: t.float() for name, t in tensors.items()}, assign=True)
     if not bool((head.spread > 0).all()):  # latents are divided by it
         raise WeightsError("spread is out of range", expected="above 0", found=float(head.spread.min()))
     return head.eval().requires_grad_(False)

@@ -11,16 +11,14 @@ output channel, everything else, and a trunk of its own, is half precision.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, cast, overload
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vcm.bitstream import coded_size
@@ -31,6 +29,7 @@ from vcm.errors import ModelNotFoundError, OptionError, TrunkError, WeightsError
 from vcm.images import load_image
 from vcm.models import FORMAT, TWIN_FORMAT, find_twin, find_weights
 from vcm.nn.blocks import fuse_batchnorm
+from vcm.nn.tensor_file import Layout, TensorFile
 from vcm.structures import Detections, Latents
 from vcm.tasks.detection import DetectionHead
 
@@ -52,9 +51,6 @@ _CODEC_TRUNK = "model.analysis.trunk."
 _MAX_BYTES = 1 << 28
 _MAX_CODEC_BYTES = 1 << 30
 _MODEL_NAME = re.compile(r"[\w.+-]{1,100}")
-
-Layout = dict[str, tuple[str, tuple[int, ...]]]
-"""Tensor name to safetensors type and shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +181,7 @@ def twin_modules(architecture: Architecture) -> nn.ModuleDict:
 
 def stored_layout(state: Mapping[str, Tensor], *, own_trunk: bool) -> Layout:
     """Types and shapes in a twin's file of the tensors of :func:`twin_modules`."""
-    layout: Layout = {}
+    layout: dict[str, tuple[str, tuple[int, ...]]] = {}
     for name, tensor in state.items():
         shape = tuple(tensor.shape)
         if name.startswith(TRUNK):
@@ -218,7 +214,7 @@ def read_twin(path: Path, trunk: str | Path | None = None) -> LoadedTwin:
     Raises:
         ModelNotFoundError, TrunkError, WeightsError: as of :func:`load_twin`.
     """
-    with _Opened(path, _MAX_BYTES) as file:
+    with TensorFile(path, _MAX_BYTES) as file:
         meta = file.metadata
         if meta.get("format") != TWIN_FORMAT:
             raise WeightsError(f"{path} holds no pixel twin", expected=TWIN_FORMAT, found=repr(meta.get("format")))
@@ -234,6 +230,8 @@ def read_twin(path: Path, trunk: str | Path | None = None) -> LoadedTwin:
         modules = twin_modules(architecture)
         state = modules.state_dict()
         stored = file.read(stored_layout(state, own_trunk=source == OWN_TRUNK))
+    for key, tensor in stored.items():
+        _check_values(key, tensor)
     if source != OWN_TRUNK:
         shapes = {key.removeprefix(TRUNK): t for key, t in state.items() if key.startswith(TRUNK)}
         codec = _find_trunk(path, source, trunk)
@@ -262,11 +260,11 @@ def read_codec_trunk(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tens
     Raises:
         WeightsError: no codec's file, or its trunk has another shape.
     """
-    with _Opened(path, _MAX_CODEC_BYTES) as file:
+    with TensorFile(path, _MAX_CODEC_BYTES) as file:
         if file.metadata.get("format") != FORMAT:
             found = repr(file.metadata.get("format"))
             raise WeightsError(f"{path} holds no VCM weights to take a trunk from", expected=FORMAT, found=found)
-        layout: Layout = {_CODEC_TRUNK + name: ("F16", tuple(tensor.shape)) for name, tensor in wanted.items()}
+        layout = {_CODEC_TRUNK + name: ("F16", tuple(tensor.shape)) for name, tensor in wanted.items()}
         tensors = file.read(layout, only=_CODEC_TRUNK)
     return {name.removeprefix(_CODEC_TRUNK): tensor for name, tensor in tensors.items()}
 
@@ -291,59 +289,8 @@ def _restored(name: str, stored: Mapping[str, Tensor]) -> Tensor:
     return tensor if scale is None else tensor * scale.float()[:, None, None, None]
 
 
-class _Opened:
-    """A safetensors file whose tensors are compared with what they must be before they are read."""
-
-    def __init__(self, path: Path, limit: int) -> None:
-        self._path = path
-        try:
-            size = path.stat().st_size
-            if size > limit:
-                raise WeightsError(f"{path} is too large", expected=f"at most {limit} bytes", found=size)
-            self._file: Any = self._guard(lambda: safe_open(os.fspath(path), "pt"))
-        except OSError as error:
-            raise WeightsError(f"cannot read {path}", found=error.strerror) from error
-        self.metadata: dict[str, str] = self._file.metadata() or {}
-
-    def __enter__(self) -> _Opened:
-        self._file.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.__exit__(*error)
-
-    def _guard(self, call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except (SafetensorError, OSError) as error:
-            what = f"{self._path} is not a readable safetensors file"
-            raise WeightsError(what, found=str(error).partition("\n")[0]) from error
-
-    def read(self, layout: Layout, *, only: str = "") -> dict[str, Tensor]:
-        """The tensors of ``layout``; there must be no other whose name begins with ``only``."""
-        names = {name for name in self._file.keys() if name.startswith(only)}  # noqa: SIM118
-        for name in sorted(names | layout.keys()):
-            if name not in names:
-                raise WeightsError(f"{self._path} lacks a tensor", expected=name)
-            if name not in layout:
-                raise WeightsError(f"{self._path} has a tensor too many", found=repr(name))
-            part = self._guard(lambda name=name: self._file.get_slice(name))  # type: ignore[misc]
-            dtype, shape = layout[name]
-            if tuple(part.get_shape()) != shape:
-                raise WeightsError(f"{name} has the wrong shape", expected=shape, found=tuple(part.get_shape()))
-            if part.get_dtype() != dtype:
-                raise WeightsError(f"{name} has the wrong type", expected=dtype, found=part.get_dtype())
-        tensors = {name: self._guard(lambda name=name: self._file.get_tensor(name)) for name in layout}  # type: ignore[misc]
-        for name, tensor in tensors.items():
-            self._check_values(name, tensor)
-        return tensors
-
-    @staticmethod
-    def _check_values(name: str, tensor: Tensor) -> None:
-        if tensor.dtype == torch.int8:
-            if bool((tensor == -128).any()):
-                raise WeightsError(f"{name} is out of range", expected="-127 to 127", found=-128)
-        elif not bool(torch.isfinite(tensor).all()):
-            raise WeightsError(f"{name} is not a tensor of finite real numbers")
-        elif name.endswith(SCALE) and bool((tensor < 0).any()):
-            raise WeightsError(f"{name} is out of range", expected="scales of at least 0", found=float(tensor.min()))
+def _check_values(name: str, tensor: Tensor) -> None:
+    if tensor.dtype == torch.int8 and bool((tensor == -128).any()):
+        raise WeightsError(f"{name} is out of range", expected="-127 to 127", found=-128)
+    if name.endswith(SCALE) and bool((tensor < 0).any()):
+        raise WeightsError(f"{name} is out of range", expected="scales of at least 0", found=float(tensor.min()))

@@ -126,22 +126,22 @@ def test_tensors_missing_added_or_of_another_shape_or_type(tmp_path: Path, tenso
     own = tensors[WEIGHT]
     with pytest.raises(WeightsError, match=f"lacks a tensor: expected {WEIGHT}"):
         load_with(tmp_path, changed(tensors, WEIGHT, None))
-    with pytest.raises(WeightsError, match="a tensor too many: found surplus"):
+    with pytest.raises(WeightsError, match="a tensor too many: found 'surplus'"):
         load_with(tmp_path, {**tensors, "surplus": torch.zeros(1)})
     with pytest.raises(
         WeightsError,
         match=re.escape(f"{WEIGHT} has the wrong shape: expected {tuple(own.shape)}"),
     ):
         load_with(tmp_path, changed(tensors, WEIGHT, own[:1].clone()))
-    with pytest.raises(WeightsError, match=f"{WEIGHT} has the wrong type: expected torch.int8, found torch.int32"):
+    with pytest.raises(WeightsError, match=f"{WEIGHT} has the wrong type: expected I8, found I32"):
         load_with(tmp_path, changed(tensors, WEIGHT, own.int()))
-    with pytest.raises(WeightsError, match=f"{FLOAT} is not a tensor of finite real numbers"):
+    with pytest.raises(WeightsError, match=f"{FLOAT} has the wrong type: expected F16, found I32"):
         load_with(tmp_path, changed(tensors, FLOAT, tensors[FLOAT].to(torch.int32)))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_none(tmp_path: Path, tensors: dict[str, Tensor], value: float) -> None:
-    wrong = tensors[FLOAT].double()
+    wrong = tensors[FLOAT].clone()
     wrong.view(-1)[3] = value
     with pytest.raises(WeightsError, match="not a tensor of finite real numbers"):
         load_with(tmp_path, changed(tensors, FLOAT, wrong))

@@ -194,7 +194,7 @@ def test_rates_are_bits_of_all_files_over_pixels_of_all_pictures(results: Result
 
 def test_counts_say_what_was_left_out(results: Results) -> None:
     counts = {row.quantity: row.value for row in results.find("count")}
-    assert counts == {"pictures": 4.0, "pictures_skipped": 1.0}
+    assert counts == {"pictures": 4.0, "pictures_skipped": 1.0, "frequent_classes": 1.0}
     assert results.skipped[0]["picture"] == "broken.png"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,9 @@ def test_the_interval_is_a_share_of_the_ceiling_and_only_what_both_reach_is_inte
     assert whole.rate == pytest.approx(-50)
     assert (whole.low, whole.high) == pytest.approx((-50, -50))
     assert whole.note.startswith("integrated 50.0 to 75.0 %, 100% of the interval")
+    assert whole.covered == pytest.approx(100)
     part = compare_within(a, t, 60, 95)
+    assert part.covered == pytest.approx(100 * 20 / 35)
     assert part.rate == pytest.approx(-50)
     assert part.note.startswith("integrated 60.0 to 80.0 %, 57% of the interval")
     # Below the interval the test curve costs nearly what the anchor does: that does not count.
@@ -146,7 +149,7 @@ def test_a_curve_that_does_not_reach_the_interval_is_refused() -> None:
     a = _curve("anchor", [1, 2, 3, 4], values)
     low = _curve("low", [1, 2, 3, 4], [1, 2, 3, 4])
     found = compare_within(a, low, 24, 34)
-    assert (found.rate, found.low) == (None, None)
+    assert (found.rate, found.low, found.covered) == (None, None, None)
     assert found.note == "curve 'low' does not reach into the interval: expected some of 24 … 34, found 1 … 4"
     above = compare_within(_curve("above", [1, 2, 3, 4], [40, 41, 42, 43]), a, 24, 34)
     assert "'above' does not reach" in above.note
@@ -319,6 +322,14 @@ def test_targets_follow_from_the_rows(results: Results) -> None:
     front = rows["BD-rate against the front of resampled toy with the twins, over person AP50"]
     assert (front.value, front.reached) == (None, "")
     assert "no such comparison" in front.note
+    (part,) = results.find(
+        "bd", codec="vcm-s-base", machine="twin", point="person_ap50", quantity="bd_rate_covered", against="toy"
+    )
+    assert delta.covered == part.value
+    assert part.value is not None
+    assert part.value > 50
+    assert replace(delta, covered=49.0).reached == "partial"
+    assert "1 classes; clean" in rows["pixel twin, uncompressed: AP50 of frequent classes"].note
     with pytest.raises(OptionError, match="no pixel twins"):
         targets(Results(**{**{k: getattr(results, k) for k in results.__slots__}, "machines": ()}))
     vvc = {row.name: row for row in targets(results)}

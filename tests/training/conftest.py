@@ -22,7 +22,8 @@ def recipe(tmp_path: Path) -> Path:
         ImageDraw.Draw(image).ellipse((x, y, x + 40, y + 40), fill=(250, 240, 230))
         image.save(pictures / f"{i}.png")
     data = {"folders": ["pics"], "size": 64, "reference": 0}
-    common = {"steps": 4, "batch": 2, "warmup": 1, "frozen_blocks": 0}
+    common = {"steps": 4, "batch": 2, "warmup": 1}
+    task = {"data": data, "frozen_blocks": 0, **common}
     content = {
         "name": "t",
         "root": str(tmp_path / "data"),
@@ -30,8 +31,8 @@ def recipe(tmp_path: Path) -> Path:
         "architecture": "tiny",
         "imagenet": False,
         "stages": [
-            {"name": "twin", "kind": "twin", "data": data, **common},
-            {"name": "bottleneck", "kind": "bottleneck", "data": data, **common},
+            {"name": "twin", "kind": "twin", **task},
+            {"name": "bottleneck", "kind": "bottleneck", **task},
             {"name": "picture", "kind": "picture", "data": data, "lambda_low": 0.001, "lambda_high": 0.05, **common},
         ],
     }

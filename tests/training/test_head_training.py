@@ -174,9 +174,10 @@ def test_twin_features_are_those_of_the_pixel_twin(data: Path, tmp_path: Path) -
 
 def test_features_are_computed_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [data / "images" / f"{i}.png" for i in range(3)]
+    other = cached_features(tmp_path, "base", TINY_WEIGHTS, paths, quality=90)
     first = cached_features(tmp_path, "base", TINY_WEIGHTS, paths, quality=50)
-    fresh = cached_features(tmp_path, "base", TINY_WEIGHTS, paths, quality=90)
-    assert not torch.equal(first.plain, fresh.plain)
+    assert not torch.equal(first.plain, other.plain)
+    assert len(list(tmp_path.glob("features-*"))) == 1  # the last, not every one that ever was
 
     def never(*_: object, **__: object) -> None:
         raise RuntimeError("computed again")

@@ -100,6 +100,21 @@ def test_minutes_stops_cleanly_and_resume_skips_what_is_done(recipe: Path) -> No
     assert [r["step"] for r in rows(recipe.parent / "out" / "twin")] == [1, 2, 3, 4]
 
 
+def test_a_stage_is_not_resumed_with_other_settings(recipe: Path) -> None:
+    train(recipe, minutes=0, teacher=FakeTeacher(), quiet=True)  # stops in its first stage
+    for change, said in (
+        ("stages.0.steps=9", "another steps: .*: expected 4, found 9"),
+        ("stages.0.data.size=128", r"another data\.size"),
+        ("seed=3", "another seed"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            train(recipe, overrides=(change,), resume=True, teacher=FakeTeacher(), quiet=True)
+    changed = ("stages.1.steps=3", "stages.0.ship=other")  # not begun, and not part of the training
+    assert train(recipe, overrides=changed, resume=True, teacher=FakeTeacher(), quiet=True).weights is not None
+    with pytest.raises(ConfigError, match=r"stage bottleneck .*: expected 3, found 4"):
+        train(recipe, resume=True, teacher=FakeTeacher(), quiet=True)
+
+
 def test_minutes_are_those_of_all_stages_together(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[float] = []
 
@@ -151,6 +166,27 @@ def test_what_ships_says_which_stages_it_went_through(recipe: Path) -> None:
 )
 def test_stages_that_do_not_fit_together_are_refused_at_once(
     recipe: Path, stage: int, change: dict[str, str], said: str
+) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    content["stages"][stage] |= change
+    recipe.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=said):
+        load_config(recipe)
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "said"),
+    [
+        (0, {"lambda_high": 3.0}, "a twin stage has no use for lambda_high"),
+        (0, {"blind": True}, "a twin stage has no use for blind"),
+        (1, {"base_lambda_low": 1.0, "quality_low": 0.5}, "no use for base_lambda_low, quality_low"),
+        (2, {"echo": 2, "half": True}, "a picture stage has no use for echo, half"),
+        (2, {"kind": "joint", "trunk_every": 3}, "a joint stage has no use for trunk_every"),
+        (2, {"data": {"folders": ["pics"], "degrade": 0.5}}, "no use for data.degrade"),
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_refused(
+    recipe: Path, stage: int, change: dict[str, object], said: str
 ) -> None:
     content = yaml.safe_load(recipe.read_text())
     content["stages"][stage] |= change
@@ -215,7 +251,7 @@ def test_shipped_recipes_validate() -> None:
     folder = Path(__file__).parents[2] / "configs"
     for name in ("vcm-s-cpu", "vcm-s-gpu"):
         recipe = load_config(folder / f"{name}.yaml")
-        assert [s.kind for s in recipe.stages if not s.aside] == ["twin", "bottleneck", "picture", "picture"]
+        assert list(dict.fromkeys(s.kind for s in recipe.stages if not s.aside)) == ["twin", "bottleneck", "picture"]
         assert {s.ship for s in recipe.stages} >= {"vcm-s-twin", "vcm-s-twin-degraded"}
     assert len(read_holdout(folder / "holdout.txt")) == 200
 

@@ -113,6 +113,27 @@ class StageConfig(Strict):
     weights: dict[LossName, float] = Field(default_factory=dict)
     ground_truth_from: float = Field(0.7, ge=0, le=1)
 
+    @model_validator(mode="after")
+    def _used(self) -> StageConfig:
+        """A setting that a stage would ignore is a mistake."""
+        task = {"echo", "reserve", "trunk_every", "half"}
+        unused = {
+            "twin": {"lambda_low", "lambda_high"},
+            "bottleneck": set[str](),
+            "picture": task | {"frozen_blocks", "trunk_lr", "ground_truth_from"},
+            "joint": task - {"half"},
+        }[self.kind]
+        if self.kind != "joint":
+            unused |= {"base_lambda_low", "base_lambda_high"}
+        if self.kind in ("twin", "bottleneck"):
+            unused |= {"quality_low", "quality_high", "blind"}
+        ignored = sorted(unused & self.model_fields_set)
+        if self.kind in ("picture", "joint") and self.data.degrade > 0:
+            ignored.append("data.degrade")
+        if ignored:
+            raise ValueError(f"a {self.kind} stage has no use for {', '.join(ignored)}")
+        return self
+
 
 class TrainConfig(Strict):
     """A whole recipe: its stages run one after the other, each starting from the last one's weights.

@@ -256,7 +256,7 @@ def cached_features(
     """:func:`compute_features` of one of the ready kinds, kept in ``folder`` for the next run.
 
     The file's name is a digest of everything that the features follow from: the kind with its setting, the bytes of
-    the weights, and name, size and time of each picture.
+    the weights, and name, size and time of each picture. A folder keeps the last ones of each kind.
 
     Raises:
         OptionError, ImageError, ModelNotFoundError, WeightsError: as for :func:`extractor`, :func:`compute_features`.
@@ -284,4 +284,7 @@ def cached_features(
     meta = {"channels": str(found.spec.channels), "stride": str(found.spec.stride), "quality": str(found.quality)}
     save_file(tensors, temporary, meta)
     temporary.replace(target)
+    for old in folder.glob(f"features-{kind}-*.safetensors"):
+        if old != target:
+            old.unlink()
     return found

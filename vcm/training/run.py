@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,7 +179,8 @@ def train(
         teacher: stands in for the configured one.
 
     Raises:
-        ConfigError: the configuration is wrong, or data or teacher are not there.
+        ConfigError: the configuration is wrong, or data or teacher are not there, or a stage that is resumed began with
+            other settings.
         MissingDependencyError: an extra is not installed.
     """
     recipe = load_config(path, overrides)
@@ -195,11 +197,13 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
     if first and not resume:
         # What an earlier run left must not be taken for this one's when this one is resumed.
         for config in recipe.stages:
-            for name in ("finished", "checkpoint.json"):
+            for name in ("finished", "checkpoint.json", "settings.json"):
                 (recipe.out / config.name / name).unlink(missing_ok=True)
+    barrier()  # before any process reads what is left
     for index, config in enumerate(recipe.stages):
         finished = recipe.out / config.name / "ema.safetensors"
         marker = recipe.out / config.name / "finished"
+        _remember(recipe, config, write=first)
         if resume and marker.is_file() and finished.is_file():
             results.append(StageResult(finished, config.steps, True))
         else:
@@ -224,6 +228,32 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
                 _ship(recipe, config, config.ship, done, weights)
     barrier()
     return TrainResult(tuple(results), weights)
+
+
+def _remember(recipe: TrainConfig, config: StageConfig, *, write: bool) -> None:
+    """Write down the settings of a stage; a resumed one must have those that it began with.
+
+    Raises:
+        ConfigError: it began with other settings.
+    """
+    path = recipe.out / config.name / "settings.json"
+    settings: dict[str, object] = {}
+    for key, value in json.loads(config.model_dump_json(exclude={"ship", "aside"})).items():
+        settings |= {f"{key}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {key: value}
+    settings |= {"seed": recipe.seed, "architecture": recipe.architecture, "imagenet": recipe.imagenet}
+    if path.is_file():
+        began = json.loads(path.read_text())
+        for key in sorted(settings.keys() | began.keys()):
+            if settings.get(key) != began.get(key):
+                what = (
+                    f"stage {config.name} of {recipe.out} began with another {key}: resume with that or train elsewhere"
+                )
+                raise ConfigError(what, expected=began.get(key), found=settings.get(key))
+    elif write:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.part")
+        temporary.write_text(json.dumps(settings, indent=1))
+        temporary.replace(path)
 
 
 def _ship(recipe: TrainConfig, config: StageConfig, name: str, done: _Done, codec: Path | None) -> None:
