@@ -47,14 +47,15 @@ def evaluate(
     command: str,
     jobs: int = 1,
     pseudo: str | None = None,
+    streams: Path | None = None,
     progress: Progress | None = None,
     stage: Callable[[str], None] = lambda text: None,
 ) -> tuple[Run, Results]:
     """Run a protocol and write ``results.json``, ``results.csv``, ``report.html`` and ``figures/`` into ``out``.
 
     Args:
-        protocol, dataset, codecs, machines, jobs, pseudo, progress: as of :func:`vcm.eval.runner.run`, the codecs
-            completed by :func:`complete_codecs`.
+        protocol, dataset, codecs, machines, jobs, pseudo, streams, progress: as of :func:`vcm.eval.runner.run`, the
+            codecs completed by :func:`complete_codecs`.
         command: what the report says it was made by.
         stage: told what is being worked on after the measurements.
 
@@ -63,7 +64,9 @@ def evaluate(
         MissingDependencyError: matplotlib, pycocotools or scipy is not installed.
     """
     every = complete_codecs(protocol, codecs)
-    measured = run(protocol, dataset, every, machines, out, jobs=jobs, pseudo=pseudo, progress=progress)
+    measured = run(
+        protocol, dataset, every, machines, out, jobs=jobs, pseudo=pseudo, streams=streams, progress=progress
+    )
     summary = summarise(measured, lambda text: stage(f"accuracy: {text}"))
     stage("pictures")
     gallery = make_gallery(measured, summary, every)

@@ -74,7 +74,7 @@ class Record:
         layers: bytes of each layer, for layered codecs.
         encode_s, decode_s: seconds of wall time, after a warm-up.
         peak_mib: memory that encoding and decoding took above what the process held before, MiB; external programs
-            are not seen; ``None``: unknown.
+            are not seen; ``None``: unknown, also where the file was kept from an earlier run.
         metrics: distortion by metric name; those that cannot be computed on this picture are not there.
         found: detections by machine name.
     """

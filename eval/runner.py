@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from vcm.codecs.protocol import CodecInfo, ImageCodec, LatentTaskCodec
 from vcm.errors import OptionError
@@ -98,6 +99,7 @@ def run(
     *,
     jobs: int = 1,
     pseudo: str | None = None,
+    streams: Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Measure every codec at every point on every picture.
@@ -111,6 +113,8 @@ def run(
         jobs: worker processes; 1 measures in this process.
         pseudo: name of the machine whose detections on ``uncompressed`` are the ground truth, in place of the data
             set's boxes.
+        streams: folder where coded files are kept and looked for, so that other machines need not wait for encoders;
+            times are those of the run that coded.
         progress: told after each record.
 
     Raises:
@@ -126,7 +130,7 @@ def run(
     skipped = [Skipped(name, "", "", reason) for name, reason in dataset.missing]
     runs: list[tuple[CodecInfo, tuple[Point, ...], list[Record]]] = []
     computed = 0
-    with closing(_Workers(codecs, machines, metrics, jobs)) as workers:
+    with closing(_Workers(codecs, machines, metrics, streams, jobs)) as workers:
         for codec in codecs:
             info = codec.describe()
             points = protocol.points_of(codec.name, codec.quality_range)
@@ -248,8 +252,11 @@ class _Workers:
     Processes are spawned, not forked: torch and onnxruntime hold threads that do not survive a fork.
     """
 
-    def __init__(self, codecs: Sequence[ImageCodec], machines: Sequence[Machine], metrics: Sequence[str], jobs: int):
-        self._setup = (tuple(codecs), tuple(machines), tuple(metrics))
+    def __init__(
+        self, codecs: Sequence[ImageCodec], machines: Sequence[Machine], metrics: Sequence[str], streams: Path | None,
+        jobs: int,
+    ) -> None:  # fmt: skip
+        self._setup = (tuple(codecs), tuple(machines), tuple(metrics), streams)
         self._jobs = jobs
         self._pool: ProcessPoolExecutor | None = None
 
@@ -300,17 +307,19 @@ class _Workers:
 _workers: dict[str, Worker] = {}
 
 
-def _start_process(codecs: tuple[ImageCodec, ...], machines: tuple[Machine, ...], metrics: tuple[str, ...]) -> None:
+def _start_process(*setup: Any) -> None:
     # Processes are the parallelism. A library that is loaded later reads the variable; torch may be here already.
     os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    _start(codecs, machines, metrics)
+    _start(*setup)
 
 
-def _start(codecs: tuple[ImageCodec, ...], machines: tuple[Machine, ...], metrics: tuple[str, ...]) -> None:
+def _start(
+    codecs: tuple[ImageCodec, ...], machines: tuple[Machine, ...], metrics: tuple[str, ...], streams: Path | None
+) -> None:
     _workers.clear()
-    _workers.update({codec.name: Worker(codec, machines, metrics) for codec in codecs})
+    _workers.update({codec.name: Worker(codec, machines, metrics, streams) for codec in codecs})
 
 
 def _work(codec: str, job: Job) -> Record:

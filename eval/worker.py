@@ -15,6 +15,7 @@ from vcm.eval.machines import Machine
 from vcm.eval.metrics import metric
 from vcm.eval.protocols import Point
 from vcm.eval.records import Found, Record
+from vcm.eval.streams import Stream, Streams
 from vcm.structures import Detections
 
 __all__ = ["HEAD", "Job", "Worker"]
@@ -44,13 +45,17 @@ class Worker:
         codec: the codec. One that detects on its own latents is not shown to the machines and has no distortion.
         machines: pixel machines.
         metrics: names of distortion metrics.
+        streams: folder where coded files are kept and looked for; ``None`` codes every time.
     """
 
-    def __init__(self, codec: ImageCodec, machines: Sequence[Machine], metrics: Sequence[str]) -> None:
+    def __init__(
+        self, codec: ImageCodec, machines: Sequence[Machine], metrics: Sequence[str], streams: Path | None = None
+    ) -> None:
         self._codec = codec
         self._reads_latents = isinstance(codec, LatentTaskCodec)
         self._machines = () if self._reads_latents else tuple(machines)
         self._metrics = () if self._reads_latents else tuple(metric(name) for name in metrics)
+        self._streams = None if streams is None else Streams(streams, codec.describe())
         self._warm = False
 
     def measure(self, job: Job) -> Record:
@@ -85,11 +90,10 @@ class Worker:
 
     def _measure(self, point: Point, name: str, image: Image, digest: str) -> Record:
         height, width = image.shape[:2]
-        quality = point.quality if point.quality is not None else self._search(image, point.target_bpp or 0.0)
         memory = _Memory()
-        start = time.perf_counter()
-        data = self._codec.compress(image, quality)
-        encoded = time.perf_counter()
+        kept = self._streams.get(point, digest) if self._streams is not None else None
+        stream = kept or self._encode(point, image, digest)
+        data = stream.data
         found: dict[str, Found] = {}
         metrics: dict[str, float] = {}
         decode_s = 0.0
@@ -110,9 +114,18 @@ class Worker:
                 found[machine.name] = Found.of(objects, time.perf_counter() - begin)
         layers = self._codec.layer_bytes(data) if isinstance(self._codec, LayeredCodec) else {}
         return Record(
-            point.label, name, digest, None, quality, width, height, len(data), layers, encoded - start, decode_s, peak,
-            metrics, found,
+            point.label, name, digest, None, stream.quality, width, height, len(data), layers, stream.encode_s,
+            decode_s, None if kept else peak, metrics, found,
         )  # fmt: skip
+
+    def _encode(self, point: Point, image: Image, digest: str) -> Stream:
+        quality = point.quality if point.quality is not None else self._search(image, point.target_bpp or 0.0)
+        start = time.perf_counter()
+        data = self._codec.compress(image, quality)
+        stream = Stream(data, quality, time.perf_counter() - start)
+        if self._streams is not None:
+            self._streams.put(point, digest, stream)
+        return stream
 
     def _distortion(self, image: Image, decoded: Image) -> dict[str, float]:
         values = {}

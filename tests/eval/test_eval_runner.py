@@ -137,6 +137,45 @@ def test_other_settings_metrics_machines_and_pictures_are_measured_anew(tmp_path
     assert run(protocol(), data, [ToyCodec()], [], out).computed == 2
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_kept_files_spare_the_encoder_whoever_looks_at_them(tmp_path: Path, jobs: int) -> None:
+    data, streams = pictures(tmp_path / "d"), tmp_path / "streams"
+    plan = protocol(points={"jpeg": [10], "toy": [10]})
+    first = run(plan, data, [jpeg()], [], tmp_path / "a", jobs=jobs, streams=streams).codecs[0].records["q=10"]
+    kept = sorted(streams.rglob("*.stream"))
+    assert len(kept) == 3
+    damaged, *whole = kept
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    changed = protocol(points={"jpeg": [10, 11]}, metrics=["psnr_y"])
+    second = run(changed, data, [jpeg()], [], tmp_path / "b", jobs=jobs, streams=streams).codecs[0].records
+    assert {n: (r.bytes, r.quality) for n, r in second["q=10"].items()} == {
+        n: (r.bytes, r.quality) for n, r in first.items()
+    }
+    # Times are those of the run that coded; what was damaged was coded again, and then kept.
+    same = [name for name in first if second["q=10"][name].encode_s == first[name].encode_s]
+    assert len(same) == len(whole)
+    assert all((second["q=10"][name].peak_mib is None) for name in same)
+    assert len(list(streams.rglob("*.stream"))) == 6
+    assert damaged.read_bytes()[-1:] == b"\xd9"  # JPEG's end marker
+
+
+def test_files_of_another_version_or_picture_are_not_taken(tmp_path: Path) -> None:
+    data, streams = pictures(tmp_path / "d"), tmp_path / "streams"
+    plan = protocol(points={}, rate_targets=[1.0])
+    for version, out, calls in (("1", "a", True), ("1", "b", False), ("2", "c", True)):
+        codec = ToyCodec(version=version)
+        run(plan, data.first(1), [codec], [], tmp_path / out, streams=streams)
+        assert (codec.calls > 1) is calls  # one call is the warm-up
+    PilImage.fromarray(np.full((20, 30, 3), 9, np.uint8)).save(data.pictures[0].path)
+    codec = ToyCodec()
+    run(plan, data.first(1), [codec], [], tmp_path / "d2", streams=streams)
+    assert codec.calls > 1
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(OptionError, match="cannot keep"):
+        run(plan, data.first(1), [ToyCodec()], [], tmp_path / "e", streams=blocked)
+
+
 def test_a_killed_run_continues(tmp_path: Path) -> None:
     data, out = pictures(tmp_path / "d"), tmp_path / "out"
 

@@ -56,6 +56,10 @@ _Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="Proces
 _Pseudo = Annotated[
     bool, typer.Option("--pseudo", help="Truth is what the first machine finds on the uncompressed pictures.")
 ]
+_Streams = Annotated[
+    Path | None,
+    typer.Option("--streams", metavar="DIR", help="Keep coded files here: other detectors need not wait for encoders."),
+]
 
 
 def evaluate(
@@ -69,6 +73,7 @@ def evaluate(
     limit: _Limit = None,
     jobs: _Jobs = 1,
     pseudo: _Pseudo = False,
+    streams: _Streams = None,
     as_json: Json = False,
 ) -> int:
     """Measure rate–accuracy or rate–distortion curves and write a report.
@@ -94,8 +99,9 @@ def evaluate(
     truth = machines[0].name if pseudo else None
     with screen.steps() as progress:
         measured, results = run_protocol(
-            plan, pictures, chosen, machines, out, command=command, jobs=jobs, pseudo=truth, progress=progress
-        )
+            plan, pictures, chosen, machines, out, command=command, jobs=jobs, pseudo=truth, streams=streams,
+            progress=progress,
+        )  # fmt: skip
     for skip in measured.skipped:
         where = " ".join(part for part in (skip.codec, skip.point) if part)
         screen.line(f"left out: {skip.picture}: {f'{where}: ' if where else ''}{skip.reason}")
