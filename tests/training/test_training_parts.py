@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from vcm.errors import ConfigError
 from vcm.tasks.detection import DetectorOutput
 from vcm.training.data import PictureStore, ViewSpec, class_weights, cut_views
 from vcm.training.losses import distill_boxes, distill_features, distill_scores, teacher_labels
-from vcm.training.teacher import TeacherOutput
+from vcm.training.teacher import Teacher, TeacherOutput
 
 
 @pytest.fixture
@@ -131,3 +132,17 @@ def test_labels_are_the_best_score_of_each_class() -> None:
     assert labels[0, 3] == pytest.approx(0.6)
     assert labels[0, 7] == pytest.approx(0.2)
     assert F.relu(labels).sum() == pytest.approx(0.8)
+
+
+def test_a_file_that_is_no_teacher_is_refused_and_a_gpu_that_would_wait_is_told(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    with pytest.raises(ConfigError, match="not there"):
+        Teacher(tmp_path / "none.onnx")
+    path = tmp_path / "junk.onnx"
+    path.write_bytes(b"\xffjunk")
+    with pytest.raises(ConfigError, match="not an ONNX file"):
+        Teacher(path)
+    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+        with pytest.warns(UserWarning, match="pip install onnxruntime-gpu"), pytest.raises(ConfigError):
+            Teacher(path, device=torch.device("cuda"))

@@ -8,6 +8,7 @@ Nothing of the teacher is shipped or used as initialisation.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,7 +49,10 @@ def _any_size(path: Path) -> bytes:
     import onnx
     from onnx import helper, numpy_helper
 
-    model = onnx.load(str(path))
+    try:
+        model = onnx.load(str(path))
+    except Exception as error:  # protobuf's own kinds of error, which differ between its versions
+        raise ConfigError("the teacher is not an ONNX file", found=path) from error
     graph = model.graph
     constants = {n.output[0]: numpy_helper.to_array(n.attribute[0].t) for n in graph.node if n.op_type == "Constant"}
     users: dict[str, list[Any]] = {}
@@ -120,8 +124,12 @@ class Teacher:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         providers: list[Any] = ["CPUExecutionProvider"]
-        if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
+        if device.type == "cuda":
+            if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+                providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
+            else:
+                text = "the teacher runs on the CPU, which a GPU waits for: pip install onnxruntime-gpu"
+                warnings.warn(text, stacklevel=2)
         self._session = onnxruntime.InferenceSession(_any_size(Path(path)), options, providers=providers)
         self._input = self._session.get_inputs()[0].name
 
