@@ -18,7 +18,7 @@ from vcm.errors import ConfigError, WeightsError
 from vcm.models import read_metadata
 from vcm.training.checkpoint import load_checkpoint, save_checkpoint
 from vcm.training.config import load_config
-from vcm.training.loop import StageResult, run_stage
+from vcm.training.loop import Stage, StageResult, run_stage
 from vcm.training.run import read_holdout, train
 
 
@@ -136,6 +136,26 @@ def test_a_new_run_forgets_what_an_earlier_one_finished(recipe: Path) -> None:
     train(recipe, overrides=("seed=2", f"out={recipe.parent / 'fresh'}"), teacher=FakeTeacher(), quiet=True)
     wanted = load_file(recipe.parent / "fresh" / "t.safetensors")
     assert all(torch.equal(found[k], v) for k, v in wanted.items())
+
+
+def test_what_is_ready_ships_before_the_experiments_that_follow(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    twin, bottleneck, picture = content["stages"]
+    more = {**twin, "name": "ceiling", "start": "twin", "aside": True, "ship": "t-twin"}
+    again = {**picture, "name": "layers", "aside": True, "ship": "t-alone"}
+    recipe.write_text(yaml.safe_dump({**content, "stages": [twin, bottleneck, more, picture, again]}))
+
+    def stopped(stage: Stage, *args: Any, **others: Any) -> StageResult:
+        if stage.config.name == "layers":
+            raise KeyboardInterrupt
+        return run_stage(stage, *args, **others)
+
+    monkeypatch.setattr("vcm.training.run.run_stage", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, teacher=FakeTeacher(), quiet=True)
+    out = recipe.parent / "out"
+    assert {path.stem for path in out.glob("*.safetensors")} == {"t", "t-twin"}
+    assert read_metadata(out / "t-twin.safetensors")["trunk"] == "own"  # this one went on training its trunk
 
 
 def test_what_ships_says_which_stages_it_went_through(recipe: Path) -> None:

@@ -217,15 +217,21 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
             if first:
                 marker.write_text(f"{result.step} steps\n")
         done.finish(config, results[-1].weights)
+        ready: list[StageConfig] = []
         if not (config.aside or config.blind) and {"bottleneck", "picture"} <= done.latest.keys():
             weights = recipe.out / f"{recipe.name}.safetensors"
             if first:
                 trained = done.through(done.latest["bottleneck"], done.latest["picture"])
                 export(done.latest, recipe.architecture, recipe.name, weights, ", ".join(trained))
-    if first:
-        for config in recipe.stages:
-            if config.ship is not None:
-                _ship(recipe, config, config.ship, done, weights)
+            ready = [stage for stage in recipe.stages if stage.name in done.named]  # twins take this codec's trunk
+        elif weights is not None:
+            ready = [config]
+        elif config is recipe.stages[-1]:
+            ready = list(recipe.stages)
+        if first:
+            for part in ready:
+                if part.ship is not None:
+                    _ship(recipe, part, part.ship, done, weights)
     barrier()
     return TrainResult(tuple(results), weights)
 
