@@ -120,6 +120,16 @@ def test_the_gradient_of_the_picture_reaches_the_base(recipe: Path) -> None:
     assert all(p.grad is None for p in stage.analysis.trunk.parameters())
 
 
+@pytest.mark.parametrize(("power", "mean"), [(1.0, 0.5), (0.4, 1 / 1.4), (2.0, 1 / 3)])
+def test_high_base_qualities_come_more_often_where_asked(recipe: Path, power: float, mean: float) -> None:
+    config = load_config(recipe, (f"stages.1.quality_power={power}", "stages.1.batch=4000"))
+    run = _Run(config, FakeTeacher())
+    stage = BottleneckStage(config.stages[1], config, run.store(config.stages[1]), FakeTeacher())
+    found = stage.base_quality(np.random.default_rng(0))
+    assert float(found.mean()) == pytest.approx(mean, abs=0.02)
+    assert 0 <= float(found.min()) < float(found.max()) <= 1
+
+
 def test_a_joint_stage_comes_after_both_others(recipe: Path) -> None:
     with pytest.raises(ConfigError, match="comes after"):
         train(recipe, overrides=("stages.2.kind=joint",), teacher=FakeTeacher(), quiet=True)

@@ -77,6 +77,8 @@ class StageConfig(Strict):
         reserve: batches kept in memory for that.
         half: heads in bfloat16 (faster where the CPU has AVX512-BF16); on a GPU trunk, merge and heads always are.
         lambda_low, lambda_high: range of the rate–task or rate–distortion weight (log-uniform with quality).
+        quality_power: base qualities are drawn as ``u ** quality_power``, u uniform in 0 … 1; below 1 the high ones,
+            which have the smaller gradients, come more often.
         quality_low, quality_high: range of the enhancement qualities that a picture stage trains.
         base_lambda_low, base_lambda_high: range of a ``joint`` stage's rate–task weight.
         weights: loss weights by name. Of the task: ``scores``, ``giou``, ``kl``, ``features``, ``classify``,
@@ -108,6 +110,7 @@ class StageConfig(Strict):
     lambda_high: float = Field(20.0, gt=0)
     base_lambda_low: float = Field(0.5, gt=0)
     base_lambda_high: float = Field(20.0, gt=0)
+    quality_power: float = Field(1.0, gt=0)
     quality_low: float = Field(0.0, ge=0, le=1)
     quality_high: float = Field(1.0, ge=0, le=1)
     weights: dict[LossName, float] = Field(default_factory=dict)
@@ -118,9 +121,9 @@ class StageConfig(Strict):
         """A setting that a stage would ignore is a mistake."""
         task = {"echo", "reserve", "trunk_every", "half"}
         unused = {
-            "twin": {"lambda_low", "lambda_high"},
+            "twin": {"lambda_low", "lambda_high", "quality_power"},
             "bottleneck": set[str](),
-            "picture": task | {"frozen_blocks", "trunk_lr", "ground_truth_from"},
+            "picture": task | {"frozen_blocks", "trunk_lr", "ground_truth_from", "quality_power"},
             "joint": task - {"half"},
         }[self.kind]
         if self.kind != "joint":

@@ -41,7 +41,7 @@ class JointStage(TaskStage):
             with torch.set_grad_enabled(torch.is_grad_enabled() and c.trunk_lr > 0):
                 s16, s32 = self.analysis.trunk(padded)
             y = self.analysis.merged(s16, s32).float()
-        base_quality = self.uniform(rng)
+        base_quality = self.base_quality(rng)
         coded = self.modules["base"](y, base_quality)
         objects = None
         if self.weight("ground_truth", 0.0):

@@ -244,7 +244,7 @@ def _remember(recipe: TrainConfig, config: StageConfig, *, write: bool) -> None:
     """
     path = recipe.out / config.name / "settings.json"
     settings: dict[str, object] = {}
-    for key, value in json.loads(config.model_dump_json(exclude={"ship", "aside"})).items():
+    for key, value in json.loads(config.model_dump_json(exclude={"ship", "aside"}, exclude_defaults=True)).items():
         settings |= {f"{key}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {key: value}
     settings |= {"seed": recipe.seed, "architecture": recipe.architecture, "imagenet": recipe.imagenet}
     if path.is_file():
@@ -254,7 +254,7 @@ def _remember(recipe: TrainConfig, config: StageConfig, *, write: bool) -> None:
                 what = (
                     f"stage {config.name} of {recipe.out} began with another {key}: resume with that or train elsewhere"
                 )
-                raise ConfigError(what, expected=began.get(key), found=settings.get(key))
+                raise ConfigError(what, expected=began.get(key, "the default"), found=settings.get(key, "the default"))
     elif write:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.part")

@@ -95,6 +95,10 @@ class _DataStage(Stage):
         """One number in 0 … 1 for each picture of this process, (N,)."""
         return torch.from_numpy(rng.random(self.config.batch, dtype=np.float32)[self.part]).to(self.device)
 
+    def base_quality(self, rng: np.random.Generator) -> Tensor:
+        """A base quality for each picture of this process; (N,)."""
+        return self.uniform(rng) ** self.config.quality_power
+
     def picture_quality(self, rng: np.random.Generator) -> Tensor:
         """An enhancement quality for each picture of this process, in the range that the stage trains; (N,)."""
         c = self.config
@@ -256,7 +260,7 @@ class BottleneckStage(TaskStage):
         c = self.config
         batch = self._fetch(step)
         y = self.latents(batch, step)
-        quality = self.uniform(rng)
+        quality = self.base_quality(rng)
         coded = self.modules["base"](y, quality)
         loss, numbers = self.task_loss(coded.y_hat, quality, batch.teacher, step, batch.objects)
         rate, hyper = base_rate(coded, quality, batch.pixels, (c.lambda_low, c.lambda_high), step / c.steps)
