@@ -115,6 +115,12 @@ def test_a_stage_is_not_resumed_with_other_settings(recipe: Path) -> None:
         train(recipe, resume=True, teacher=FakeTeacher(), quiet=True)
 
 
+def test_a_change_reaches_one_stage_though_yaml_shares_its_data(recipe: Path) -> None:
+    assert "&id" in recipe.read_text()
+    config = load_config(recipe, ("stages.0.data.size=128",))
+    assert [stage.data.size for stage in config.stages] == [128, 64, 64]
+
+
 def test_minutes_are_those_of_all_stages_together(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[float] = []
 

@@ -156,8 +156,10 @@ def test_a_degraded_twin_sees_other_pixels_than_its_teacher(recipe: Path) -> Non
 def test_what_a_gpu_does_in_bfloat16_loses_about_the_same(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, kind: str, blocks: int
 ) -> None:
-    changes = (f"stages.2.kind={kind}", f"stages.2.frozen_blocks={blocks}", "stages.2.weights={ground_truth: 1}")
-    config = load_config(recipe, (*changes, "stages.2.ground_truth_from=0", "stages.2.data.size=128"))
+    index = {"twin": 0, "bottleneck": 1, "joint": 2}[kind]
+    at = f"stages.{index}"
+    changes = (f"{at}.kind={kind}", f"{at}.frozen_blocks={blocks}", f"{at}.weights={{ground_truth: 1}}")
+    config = load_config(recipe, (*changes, f"{at}.ground_truth_from=0", f"{at}.data.size=128"))
     annotate(recipe)
     losses = []
     for half in (False, True):
@@ -167,7 +169,8 @@ def test_what_a_gpu_does_in_bfloat16_loses_about_the_same(
             )
         torch.manual_seed(0)
         builder = {"twin": TwinStage, "bottleneck": BottleneckStage, "joint": JointStage}[kind]
-        stage = builder(config.stages[2], config, _Run(config, FakeTeacher()).store(config.stages[2]), FakeTeacher())
+        own = config.stages[index]
+        stage = builder(own, config, _Run(config, FakeTeacher()).store(own), FakeTeacher())
         torch.manual_seed(1)
         loss = stage.loss(0, np.random.default_rng(0))[0]
         loss.backward()

@@ -217,6 +217,7 @@ def read_config(path: str | Path, overrides: tuple[str, ...], model: type[M], wh
         raise ConfigError("the configuration is not YAML", found=str(error).splitlines()[0]) from error
     if not isinstance(content, dict):
         raise ConfigError("the configuration is not a mapping", found=type(content).__name__)
+    content = _apart(content)
     for item in overrides:
         override(content, item)
     try:
@@ -227,6 +228,13 @@ def read_config(path: str | Path, overrides: tuple[str, ...], model: type[M], wh
         raise ConfigError(
             f"{path}: {where}: {first['msg']}", found=first.get("input") if first["loc"] else None
         ) from error
+
+
+def _apart(node: Any) -> Any:
+    """A copy in which what YAML's anchors share is shared no more: a change reaches the place it names only."""
+    if isinstance(node, dict):
+        return {key: _apart(value) for key, value in node.items()}
+    return [_apart(value) for value in node] if isinstance(node, list) else node
 
 
 def override(content: Any, item: str) -> None:
