@@ -15,9 +15,10 @@ from vcm.eval.gallery import make_gallery
 from vcm.eval.machines import Machine
 from vcm.eval.protocols import Protocol
 from vcm.eval.report import render_report
-from vcm.eval.results import Results, write_atomically, write_results
+from vcm.eval.results import Results, write_results
 from vcm.eval.runner import Progress, Run, run
 from vcm.eval.summary import summarise
+from vcm.files import write_atomically
 
 __all__ = ["complete_codecs", "evaluate"]
 

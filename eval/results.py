@@ -15,11 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vcm.errors import CurveError, FormatError, OutputError
+from vcm.errors import CurveError, FormatError
 from vcm.eval.bd import BDResult, Curve, RDPoint, bd_rate
 from vcm.eval.metrics import METRICS
 from vcm.eval.runner import Run
 from vcm.eval.summary import Row, Summary
+from vcm.files import write_atomically
 
 __all__ = [
     "FORMAT",
@@ -28,7 +29,6 @@ __all__ = [
     "compare",
     "environment",
     "read_results",
-    "write_atomically",
     "write_results",
 ]
 
@@ -140,21 +140,6 @@ def _commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def write_atomically(path: Path, data: str | bytes) -> None:
-    """Write a whole file or none.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}", found=error.strerror) from error
 
 
 def write_results(results: Results, out: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from vcm.codecs.protocol import CodecInfo
-from vcm.errors import OutputError
 from vcm.eval.protocols import Point
+from vcm.files import write_atomically
 
 __all__ = ["Stream", "Streams"]
 
@@ -62,11 +61,5 @@ class Streams:
             OutputError: it cannot be written.
         """
         meta = {"quality": stream.quality, "encode_s": stream.encode_s, "sha256": sha256(stream.data).hexdigest()}
-        path = self._path(point, digest)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(json.dumps(meta).encode() + b"\n" + stream.data)
-            temporary.replace(path)
-        except OSError as error:
-            raise OutputError(f"cannot keep {path}", found=error.strerror) from error
+        head = json.dumps(meta).encode() + b"\n"
+        write_atomically(self._path(point, digest), head + stream.data, verb="keep")

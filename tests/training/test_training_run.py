@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,14 @@ def test_what_ships_says_which_stages_it_went_through(recipe: Path) -> None:
     )
 
 
+def assert_refused(recipe: Path, stage: int, change: Mapping[str, object], said: str) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    content["stages"][stage] |= change
+    recipe.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=said):
+        load_config(recipe)
+
+
 @pytest.mark.parametrize(
     ("stage", "change", "said"),
     [(1, {"name": "twin"}, "share a folder"), (0, {"start": "picture"}, "no such earlier"), (1, {"ship": "b"}, "ship")],
@@ -193,11 +202,7 @@ def test_what_ships_says_which_stages_it_went_through(recipe: Path) -> None:
 def test_stages_that_do_not_fit_together_are_refused_at_once(
     recipe: Path, stage: int, change: dict[str, str], said: str
 ) -> None:
-    content = yaml.safe_load(recipe.read_text())
-    content["stages"][stage] |= change
-    recipe.write_text(yaml.safe_dump(content))
-    with pytest.raises(ConfigError, match=said):
-        load_config(recipe)
+    assert_refused(recipe, stage, change, said)
 
 
 @pytest.mark.parametrize(
@@ -214,11 +219,7 @@ def test_stages_that_do_not_fit_together_are_refused_at_once(
 def test_a_setting_that_would_be_ignored_is_refused(
     recipe: Path, stage: int, change: dict[str, object], said: str
 ) -> None:
-    content = yaml.safe_load(recipe.read_text())
-    content["stages"][stage] |= change
-    recipe.write_text(yaml.safe_dump(content))
-    with pytest.raises(ConfigError, match=said):
-        load_config(recipe)
+    assert_refused(recipe, stage, change, said)
 
 
 def test_a_row_that_a_crash_cut_short_is_dropped(recipe: Path) -> None:

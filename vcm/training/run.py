@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.codecs.scalable.model import base_analysis
 from vcm.errors import ConfigError, TrunkError
+from vcm.files import write_atomically
 from vcm.training.config import StageConfig, TrainConfig, load_config
 from vcm.training.data import PictureStore
 from vcm.training.distributed import barrier, pick_device, processes, rank
@@ -256,10 +257,7 @@ def _remember(recipe: TrainConfig, config: StageConfig, *, write: bool) -> None:
                 )
                 raise ConfigError(what, expected=began.get(key, "the default"), found=settings.get(key, "the default"))
     elif write:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_text(json.dumps(settings, indent=1))
-        temporary.replace(path)
+        write_atomically(path, json.dumps(settings, indent=1))
 
 
 def _ship(recipe: TrainConfig, config: StageConfig, name: str, done: _Done, codec: Path | None) -> None:
