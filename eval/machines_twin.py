@@ -9,6 +9,7 @@ from vcm.codecs.protocol import Image, check_image
 from vcm.errors import OptionError
 from vcm.eval.machines import MachineInfo
 from vcm.structures import Detections
+from vcm.tasks.detection import NMS_IOU
 from vcm.twin import load_twin
 
 __all__ = ["GROUP", "SCORE", "TWINS", "TwinMachine", "load_twins"]
@@ -50,7 +51,12 @@ class TwinMachine:
 
     def describe(self) -> MachineInfo:
         """Fingerprint of all its weights, the trunk's included."""
-        settings = (("score_threshold", str(SCORE)), ("trunk", self._twin.trunk), ("trained", self._twin.trained))
+        settings = (
+            ("nms_iou", str(NMS_IOU)),
+            ("score_threshold", str(SCORE)),
+            ("trunk", self._twin.trunk),
+            ("trained", self._twin.trained),
+        )
         return MachineInfo(self.name, f"twin {self._twin.fingerprint.hex()}", settings, GROUP)
 
 

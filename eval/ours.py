@@ -16,6 +16,7 @@ from vcm.codecs.protocol import CodecInfo, Complexity, Image, ImageCodec, Qualit
 from vcm.errors import OptionError
 from vcm.models import find_weights
 from vcm.structures import Detections
+from vcm.tasks.detection import NMS_IOU
 
 __all__ = ["MODELS", "SCORE", "VcmBaseCodec", "VcmCodec", "load_codecs"]
 
@@ -127,7 +128,7 @@ class VcmBaseCodec(_Ours):
     def describe(self) -> CodecInfo:
         """Fingerprint of the base layer, and the digest of the weights file."""
         complexity = self._complexity("base-only encode", "base decode + detect")
-        settings = (("score_threshold", SCORE), self._digest())
+        settings = (("nms_iou", NMS_IOU), ("score_threshold", SCORE), self._digest())
         return CodecInfo(self.name, self._codec.fingerprint.hex(), settings, complexity)
 
 

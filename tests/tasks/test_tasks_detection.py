@@ -117,6 +117,14 @@ def test_overlaps_are_suppressed_within_a_class_only(head: DetectionHead) -> Non
     assert len(head.postprocess(out, latents(), 0.5, nms_iou=1.0)) == 4
 
 
+@pytest.mark.parametrize(("right", "kept"), [(1, 1), (2, 2)])  # overlaps of 12 / 20 and of 8 / 24
+def test_boxes_that_overlap_by_more_than_half_are_one_object(head: DetectionHead, right: int, kept: int) -> None:
+    out = quiet()
+    put(out, 0, 3, 3, 1, 0.9, (2, 2, 2, 2))
+    put(out, 0, 3, 3 + right, 1, 0.8, (2, 2, 2, 2))
+    assert len(head.postprocess(out, latents(), 0.5)) == kept
+
+
 def test_the_threshold_keeps_what_reaches_it(head: DetectionHead) -> None:
     out = quiet()
     for column, logit in enumerate((0.0, 1.0, -1.0)):
