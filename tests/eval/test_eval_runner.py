@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -19,6 +25,8 @@ from vcm.eval.records import Cache, Found, Record
 from vcm.eval.runner import run
 from vcm.eval.worker import HEAD
 from vcm.structures import Detections
+
+T = TypeVar("T")
 
 
 class ToyCodec:
@@ -191,6 +199,52 @@ def test_a_killed_run_continues(tmp_path: Path) -> None:
     found = run(protocol(), data, [ToyCodec()], [], out)
     assert (found.computed, found.cached) == (2, 4)
     assert run(protocol(), data, [ToyCodec()], [], out).computed == 0
+
+
+ENDLESS = """
+import os, sys, time
+from pathlib import Path
+from vcm.codecs.pillow import UncompressedCodec
+from vcm.eval.data import load_dataset
+from vcm.eval.protocols import Protocol
+from vcm.eval.runner import run
+
+class Endless(UncompressedCodec):
+    def compress(self, image, quality):
+        Path(f"{os.getpid()}.pid").write_text("")
+        time.sleep(600)
+
+if __name__ == "__main__":
+    protocol = Protocol.model_validate_json(sys.argv[1])
+    run(protocol, load_dataset(Path("d"), "plain"), [Endless()], [], Path("out"), jobs=2)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc")
+def test_processes_end_with_the_run_that_was_killed(tmp_path: Path) -> None:
+    pictures(tmp_path / "d", 1)
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    plan = protocol(points={"uncompressed": [0]}).model_dump_json()
+    with subprocess.Popen([sys.executable, "endless.py", plan], cwd=tmp_path) as parent:
+        worker = int(soon(lambda: next(tmp_path.glob("*.pid"))).stem)
+        parent.kill()
+    soon(lambda: ended(worker) or None)
+
+
+def soon(found: Callable[[], T | None]) -> T:
+    for _ in range(600):
+        with contextlib.suppress(StopIteration):
+            if (value := found()) is not None:
+                return value
+        time.sleep(0.1)
+    pytest.fail("a minute has passed")
+
+
+def ended(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_a_broken_picture_counts_for_no_codec_and_is_told(tmp_path: Path) -> None:
