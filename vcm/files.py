@@ -24,7 +24,10 @@ def write_atomically(path: Path, data: str | bytes, *, verb: str = "write") -> N
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
-        part.replace(path)
+        try:
+            part.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot {verb} {path}", found=error.strerror) from error

@@ -50,6 +50,7 @@ def train_head(
     from vcm.cli import output as out
     from vcm.errors import OptionError
     from vcm.eval.keypoints import compare_features, evaluate_keypoints
+    from vcm.files import write_atomically
     from vcm.training.heads import train_heads
 
     chosen = [kind for kind in _KINDS if features and kind in features]
@@ -77,9 +78,7 @@ def train_head(
         "test": compared.to_json(),
     }  # fmt: skip
     target = run.config.out / "report.json"
-    temporary = target.with_name(".report.json.part")
-    temporary.write_text(encoder.dumps(report, indent=2, allow_nan=False))
-    temporary.replace(target)
+    write_atomically(target, encoder.dumps(report, indent=2, allow_nan=False))
     if json:
         out.print_json(report)
         return

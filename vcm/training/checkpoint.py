@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vcm.errors import WeightsError
+from vcm.files import write_atomically
 
 __all__ = ["Checkpoint", "load_checkpoint", "optimizer_tensors", "restore_optimizer", "save_checkpoint"]
 
@@ -48,9 +49,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], meta: Mapping[s
         save_file(shard, temporary)
         temporary.replace(folder / name)
         names.append(name)
-    index = folder / ".checkpoint.json.part"
-    index.write_text(json.dumps({**meta, "shards": names}, indent=1))
-    index.replace(folder / "checkpoint.json")
+    write_atomically(folder / "checkpoint.json", json.dumps({**meta, "shards": names}, indent=1))
     for old in folder.glob("step*.safetensors"):
         if old.name not in names:
             old.unlink()
