@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -205,3 +206,18 @@ def test_bench_ratios_with_a_network_in_the_place_of_compressai(run, photo, monk
     text = run("bench", "--image", photo, "--runs", 1).out
     assert "initialised weights" in text
     assert text.count("times the speed") == 4
+
+
+@pytest.mark.parametrize(
+    ("finished", "weights", "said"),
+    [
+        (True, Path("out/c.safetensors"), "trained: out/c.safetensors"),
+        (True, None, "trained: out/twin/ema.safetensors"),  # a recipe without a codec
+        (False, None, "stopped at step 7; continue with --resume"),
+    ],
+)
+def test_train_says_what_it_left(run, monkeypatch, finished, weights, said) -> None:
+    stage = SimpleNamespace(weights=Path("out/twin/ema.safetensors"), step=7, finished=finished)
+    left = SimpleNamespace(stages=(stage,), weights=weights)
+    monkeypatch.setattr("vcm.training.run.train", lambda *_, **__: left)
+    assert said in run("train", "recipe.yaml").out

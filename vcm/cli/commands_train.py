@@ -41,5 +41,7 @@ def train(
         out.print_json({"stages": stages, "weights": str(result.weights) if result.weights else None})
     elif result.weights:
         out.say(f"trained: {result.weights}")
+    elif (last := result.stages[-1]).finished:  # a recipe without a codec
+        out.say(f"trained: {last.weights}")
     else:
-        out.say(f"stopped at step {result.stages[-1].step}; continue with --resume")
+        out.say(f"stopped at step {last.step}; continue with --resume")
