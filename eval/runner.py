@@ -15,6 +15,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
+from vcm.allocator import keep_freed_memory
 from vcm.codecs.protocol import CodecInfo, ImageCodec, LatentTaskCodec
 from vcm.errors import OptionError
 from vcm.eval.data import Dataset, Picture
@@ -309,6 +310,7 @@ _workers: dict[str, Worker] = {}
 
 
 def _start_process(*setup: Any) -> None:
+    keep_freed_memory()
     # Processes are the parallelism. A library that is loaded later reads the variable; torch may be here already.
     os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:

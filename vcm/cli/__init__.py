@@ -18,6 +18,7 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
+from vcm.allocator import keep_freed_memory
 from vcm.cli import output
 from vcm.errors import VcmError
 
@@ -101,6 +102,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """Entry point of the ``vcm`` script."""
+    keep_freed_memory()
     sys.exit(run(sys.argv[1:]))
 
 
