@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vcm.errors import FingerprintError, HeadError, OptionError, WeightsError
+from vcm.files import whole_file
 from vcm.nn.blocks import ConvNormAct, fuse_batchnorm
 from vcm.nn.tensor_file import TensorFile, stored_type
 from vcm.structures import Detections, Keypoints, Latents, LatentSpec
@@ -270,9 +271,8 @@ def save_keypoint_head(path: Path, head: KeypointHead, fingerprint: bytes) -> No
         "spec": json.dumps([head.spec.channels, head.spec.stride]),
         "shape": json.dumps([s.grid, s.width, s.depth, s.up, s.margin]),
     }  # fmt: skip
-    temporary = path.with_name(f".{path.name}.part")
-    save_file({k: v.detach().cpu().half().contiguous() for k, v in head.state_dict().items()}, temporary, meta)
-    temporary.replace(path)
+    with whole_file(path) as part:
+        save_file({k: v.detach().cpu().half().contiguous() for k, v in head.state_dict().items()}, part, meta)
 
 
 def load_keypoint_head(path: str | Path, *, fingerprint: bytes | None = None) -> KeypointHead:

@@ -6,7 +6,6 @@ Sizes are checked from the header before pixels are decoded. Imports :mod:`vcm.e
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import threading
 import warnings
@@ -22,6 +21,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vcm.errors import ImageError, OutputError
+from vcm.files import whole_file
 
 if TYPE_CHECKING:
     import torch
@@ -407,19 +407,8 @@ def save_picture(
         image.save(buffer, kind, **options)
     except Exception as error:  # each encoder has its own way to say no
         raise OutputError(f"{path}: cannot be written as {kind}", found=_reason(error)) from error
-    try:
-        if path.exists() and not path.is_file():
-            raise OutputError(f"{path}: cannot be written", expected="a file", found="a directory, device or pipe")
-        # Made by hand and not by `tempfile`, whose files nobody but the owner may read.
-        part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
-        try:
-            with part.open("xb") as file:
-                file.write(buffer.getbuffer())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path}: cannot be written", found=_reason(error)) from error
+    with whole_file(path) as part:
+        part.write_bytes(buffer.getbuffer())
 
 
 def picture_format(path: str | os.PathLike[str]) -> str:

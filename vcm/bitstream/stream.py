@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 from vcm.bitstream.chunks import LAYER_KINDS, METADATA_KINDS, Chunk, ChunkKind, Layer, Metadata
 from vcm.bitstream.geometry import tile_grid
 from vcm.bitstream.header import HEADER_BYTES, Header, SourceKind
 from vcm.bitstream.limits import MAX_CHUNKS, MAX_LAYERS, MAX_METADATA_BYTES, check_range
-from vcm.errors import FormatError, LayerError, LimitError, MandatoryChunkError, OutputError
+from vcm.errors import FormatError, LayerError, LimitError, MandatoryChunkError
+from vcm.files import whole_file
 
 __all__ = ["Bitstream", "ChunkRules", "LayerSpan", "layer_name"]
 
@@ -272,19 +271,5 @@ class Bitstream:
         Raises:
             OutputError: the folder is missing or not writable, the disk is full, or ``path`` is no regular file.
         """
-        target = Path(path)
-        # In the same folder, because a rename is atomic only within a file system.
-        temporary = target.parent / f".vcm-{secrets.token_hex(8)}.tmp"
-        try:
-            # Renaming onto a device or pipe would replace it by a file.
-            if target.exists() and not target.is_file():
-                raise OutputError(f"cannot write {target}", expected="a regular file or a new name")
-            try:
-                with temporary.open("xb") as file:
-                    file.write(self.to_bytes())
-                temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise OutputError(f"cannot write {target}", found=getattr(error, "strerror", None) or str(error)) from error
+        with whole_file(path) as part:
+            part.write_bytes(self.to_bytes())

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vcm.errors import WeightsError
-from vcm.files import write_atomically
+from vcm.files import whole_file, write_atomically
 
 __all__ = ["Checkpoint", "load_checkpoint", "optimizer_tensors", "restore_optimizer", "save_checkpoint"]
 
@@ -45,9 +45,8 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], meta: Mapping[s
     names = []
     for i, shard in enumerate(shards):
         name = f"step{meta['step']:07d}-{i:02d}.safetensors"
-        temporary = folder / f".{name}.part"
-        save_file(shard, temporary)
-        temporary.replace(folder / name)
+        with whole_file(folder / name) as path:
+            save_file(shard, path)
         names.append(name)
     write_atomically(folder / "checkpoint.json", json.dumps({**meta, "shards": names}, indent=1))
     for old in folder.glob("step*.safetensors"):

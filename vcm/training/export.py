@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.latent_model import LatentModel
 from vcm.codecs.scalable.model import ScalableModel, base_analysis
+from vcm.files import whole_file
 from vcm.model_file import load_weights
 from vcm.models import FORMAT
 from vcm.nn.blocks import fuse_batchnorm
@@ -57,12 +58,11 @@ def write_weights(path: Path, modules: nn.ModuleDict, architecture: Architecture
         "format": FORMAT, "name": name, "architecture": architecture.name, "trained": trained,
         "base_id": f"{name}/base/1", "picture_id": f"{name}/enhancement/1",
     }  # fmt: skip
-    temporary = path.with_name(f".{path.name}.part")
-    save_file(tensors, temporary, meta)
-    model: ScalableModel = load_weights(temporary).model
-    prints = {"base": model.base_fingerprint().hex(), "enhancement": model.picture_fingerprint().hex()}
-    save_file(tensors, temporary, {**meta, "fingerprints": json.dumps(prints)})
-    temporary.replace(path)
+    with whole_file(path) as part:
+        save_file(tensors, part, meta)
+        model: ScalableModel = load_weights(part).model
+        prints = {"base": model.base_fingerprint().hex(), "enhancement": model.picture_fingerprint().hex()}
+        save_file(tensors, part, {**meta, "fingerprints": json.dumps(prints)})
 
 
 def merged_weights(stage_weights: Mapping[str, Path]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vcm.codecs.scalable.config import Architecture
 from vcm.errors import TrunkError, WeightsError
+from vcm.files import whole_file
 from vcm.models import TWIN_FORMAT, read_metadata
 from vcm.nn.blocks import fuse_batchnorm
 from vcm.twin import OWN_TRUNK, SCALE, TRUNK, read_codec_trunk, read_twin, stored_layout, trunk_digest
@@ -73,7 +74,6 @@ def write_twin(
             tensors[key], tensors[key + SCALE] = quantise_channels(state[key])
         elif key not in tensors:
             tensors[key] = state[key].half()
-    temporary = path.with_name(f".{path.name}.part")
-    save_file(tensors, temporary, meta)
-    read_twin(temporary, trunk_of)
-    temporary.replace(path)
+    with whole_file(path) as part:
+        save_file(tensors, part, meta)
+        read_twin(part, trunk_of)

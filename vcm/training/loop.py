@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vcm.errors import ConfigError
+from vcm.files import whole_file
 from vcm.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from vcm.training.config import StageConfig, TrainConfig
 from vcm.training.distributed import (
@@ -177,9 +178,8 @@ def run_stage(
         writer.close()
     weights = folder / "ema.safetensors"
     if first:
-        temporary = folder / ".ema.safetensors.part"
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in averaged.items()}, temporary)
-        temporary.replace(weights)
+        with whole_file(weights) as part:
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in averaged.items()}, part)
     barrier()
     return StageResult(weights, step, step >= c.steps)
 
