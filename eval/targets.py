@@ -96,7 +96,12 @@ _KODAK = Target(
 
 
 def targets(
-    results: Results, kodak: Results | None = None, *, model: str = "vcm-s", anchor: str = "vvc"
+    results: Results,
+    kodak: Results | None = None,
+    *,
+    model: str = "vcm-s",
+    anchor: str = "vvc",
+    best: float | None = None,
 ) -> tuple[Target, ...]:
     """The rows of the table that follow from results.
 
@@ -105,9 +110,11 @@ def targets(
         kodak: of ``kodak-psnr``.
         model: our codec; ``MODEL-base`` is its base layer.
         anchor: the codec that the base is compared with.
+        best: the quality that counts as the base's best, where it was chosen on other pictures; by default the one
+            with the highest share here.
 
     Raises:
-        OptionError: the results have no group of pixel twins.
+        OptionError: the results have no group of pixel twins, or the base was not measured at ``best``.
     """
     group = next((machine["group"] for machine in results.machines if machine.get("group")), None)
     if group is None:
@@ -122,17 +129,14 @@ def targets(
     shares = {row.point: row for row in results.find("share", codec=base, quantity="person_ap50")}
     frequent = {row.point: row for row in results.find("share", codec=base, quantity="ap50_frequent")}
     rates = {row.point: row for row in results.find("point", codec=base, quantity="bpp")}
-    best = _highest(shares.values())
-    at = best.point if best else ""
+    top = _highest(shares.values()) if best is None else shares.get(f"q={best:g}")
+    if best is not None and top is None:
+        raise OptionError(f"no share of {base} at q={best:g}", expected=" or ".join(shares) or None)
+    at = top.point if top else ""
     none = f"no share of {base}: nothing to compare, or no frequent class"
-    warning = _UNDERTRAINED if best and (best.low or 0.0) > 100 else ""
+    warning = _UNDERTRAINED if top and (top.low or 0.0) > 100 else ""
     found += [
-        _of(
-            _SHARE,
-            best,
-            f"at {at}{warning}",
-            missing=f"no share of {base}",
-        ),
+        _of(_SHARE, top, f"at {at}{warning}", missing=f"no share of {base}"),
         _of(_SHARE_FREQUENT, frequent.get(at), f"at {at}", missing=none),
         _of(_BITS, rates.get(at), f"at {at}", missing=f"no rate of {base}"),
     ]

@@ -314,6 +314,13 @@ def test_targets_follow_from_the_rows(results: Results) -> None:
     assert rate.value == pytest.approx(71 * 8 / SIZE**2)
     assert rate.reached == "none"
     assert "no point of vcm-s-base at or below" in rows["base at no more than 0.02 bit/px: person AP50, share"].note
+    chosen = {row.name: row for row in targets(results, anchor="toy", best=3)}
+    (lower,) = results.find("share", codec="vcm-s-base", point="q=3", quantity="person_ap50")
+    share = chosen["base at its best quality: person AP50, share of the twin's"]
+    assert (share.value, share.note) == (lower.value, "at q=3")
+    assert chosen["there: rate"].value < rate.value
+    with pytest.raises(OptionError, match="q=7: expected q=1 or"):
+        targets(results, anchor="toy", best=7)
     delta = rows["BD-rate against toy with the twins, over person AP50"]
     (source,) = results.find(
         "bd", codec="vcm-s-base", machine="twin", point="person_ap50", quantity="bd_rate_interval", against="toy"

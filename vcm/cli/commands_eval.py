@@ -164,6 +164,14 @@ def eval_targets(
         Path | None, typer.Option("--kodak", metavar="DIR", help="Results of kodak-psnr.", show_default=False)
     ] = None,
     anchor: Annotated[str, typer.Option("--anchor", help="The codec that the base is compared with.")] = "vvc",
+    best: Annotated[
+        float | None,
+        typer.Option(
+            "--best",
+            metavar="Q",
+            help="The base's best quality, chosen on other pictures; without it, the best of these.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Print which of the project's targets an evaluation reaches: floor, target or stretch."""
@@ -173,7 +181,7 @@ def eval_targets(
     from vcm.eval.results import read_results
     from vcm.eval.targets import targets
 
-    found = targets(read_results(folder), None if kodak is None else read_results(kodak), anchor=anchor)
+    found = targets(read_results(folder), None if kodak is None else read_results(kodak), anchor=anchor, best=best)
     if as_json:
         screen.print_json([{**asdict(row), "reached": row.reached} for row in found])
         return 0
