@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vcm.codecs.protocol import Image, check_image
+from vcm.codecs.scalable.model import BASE_SIDE
 from vcm.errors import OptionError
 from vcm.eval.machines import MachineInfo
 from vcm.structures import Detections
@@ -52,6 +53,7 @@ class TwinMachine:
     def describe(self) -> MachineInfo:
         """Fingerprint of all its weights, the trunk's included."""
         settings = (
+            ("base_side", str(BASE_SIDE)),
             ("nms_iou", str(NMS_IOU)),
             ("score_threshold", str(SCORE)),
             ("trunk", self._twin.trunk),

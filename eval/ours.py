@@ -13,6 +13,7 @@ from vcm.api import Codec, load
 from vcm.bitstream import read
 from vcm.codecs.anchors import ANCHORS, load_anchor, parse_spec
 from vcm.codecs.protocol import CodecInfo, Complexity, Image, ImageCodec, QualityRange, check_image
+from vcm.codecs.scalable.model import BASE_SIDE
 from vcm.errors import OptionError
 from vcm.models import find_weights
 from vcm.structures import Detections
@@ -99,7 +100,7 @@ class VcmCodec(_Ours):
         codec = self._codec
         version = f"{codec.fingerprint.hex()}+{codec.fingerprint_enhancement.hex()}"
         complexity = self._complexity("full encode", "full decode")
-        settings = (("base_quality", self.base_quality), self._digest())
+        settings = (("base_quality", self.base_quality), ("base_side", BASE_SIDE), self._digest())
         return CodecInfo(self.name, version, settings, complexity)
 
 
@@ -128,7 +129,7 @@ class VcmBaseCodec(_Ours):
     def describe(self) -> CodecInfo:
         """Fingerprint of the base layer, and the digest of the weights file."""
         complexity = self._complexity("base-only encode", "base decode + detect")
-        settings = (("nms_iou", NMS_IOU), ("score_threshold", SCORE), self._digest())
+        settings = (("base_side", BASE_SIDE), ("nms_iou", NMS_IOU), ("score_threshold", SCORE), self._digest())
         return CodecInfo(self.name, self._codec.fingerprint.hex(), settings, complexity)
 
 

@@ -130,7 +130,7 @@ class Codec:
                 of the layer that is searched. Met within 3 %, or a :class:`RateWarning` reports the nearest reachable
                 rate.
             base_scale: eighths of the picture's size that the base is coded at, 1 … 8; by default such that its
-                longest side is near 416.
+                longest side is near 480.
             keep_gps: keep the position in the EXIF block.
 
         Raises:

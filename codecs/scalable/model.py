@@ -29,6 +29,7 @@ from vcm.errors import FingerprintError, LimitError, OptionError
 from vcm.nn.blocks import fuse_batchnorm
 
 __all__ = [
+    "BASE_SIDE",
     "CODEC_ID",
     "MAX_BASE_PIXELS",
     "BaseLatents",
@@ -49,7 +50,8 @@ MAX_TILE_LOG2 = 12
 _BAND_PIXELS = 1 << 21
 _WINDOW = 96
 _BASE_HALO = 32
-_BASE_SIDE = 416
+BASE_SIDE = 480
+"""Longest side that a base is coded near by default, pixels: chosen on held-out pictures (docs/training.md)."""
 _PICTURE_HALO = 8
 
 
@@ -59,8 +61,8 @@ def base_analysis(a: Architecture) -> BaseAnalysis:
 
 
 def default_base_scale(width: int, height: int) -> int:
-    """Eighths at which the base's longest side is nearest to 416 px, the size that the heads were trained for."""
-    return min(8, max(1, round(8 * _BASE_SIDE / max(width, height))))
+    """Eighths at which the base's longest side is nearest to :data:`BASE_SIDE`."""
+    return min(8, max(1, round(8 * BASE_SIDE / max(width, height))))
 
 
 def picture_tensor(pixels: npt.NDArray[np.uint8], device: torch.device) -> Tensor:

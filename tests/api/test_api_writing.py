@@ -55,7 +55,7 @@ def test_numpy_numbers_are_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "scale"), [(16, 16, 8), (640, 480, 5), (480, 640, 5), (1920, 1080, 2), (65535, 99, 1)]
+    ("width", "height", "scale"), [(16, 16, 8), (640, 480, 6), (480, 640, 6), (1920, 1080, 2), (65535, 99, 1)]
 )
 def test_default_base_scale(width: int, height: int, scale: int) -> None:
     assert default_base_scale(width, height) == scale

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from vcm.api import load
 from vcm.bitstream import coded_size
-from vcm.codecs.scalable.model import ScalableModel, default_base_scale, picture_tensor
+from vcm.codecs.scalable.model import BASE_SIDE, ScalableModel, default_base_scale, picture_tensor
 from vcm.errors import OptionError
+from vcm.files import whole_file
 from vcm.images import load_image
 from vcm.model_file import load_weights
 from vcm.models import find_twin, find_weights
@@ -255,15 +256,16 @@ def cached_features(
 ) -> FrozenFeatures:
     """:func:`compute_features` of one of the ready kinds, kept in ``folder`` for the next run.
 
-    The file's name is a digest of everything that the features follow from: the kind with its setting, the bytes of
-    the weights, and name, size and time of each picture. A folder keeps the last ones of each kind.
+    The file's name is a digest of everything that the features follow from: the kind with its setting, the size
+    that a base is coded at, the bytes of the weights, and name, size and time of each picture. A folder keeps the last
+    ones of each kind.
 
     Raises:
         OptionError, ImageError, ModelNotFoundError, WeightsError: as for :func:`extractor`, :func:`compute_features`.
     """
     digest = blake2b(digest_size=8)
     setting = {"base": quality, "twin": 0, "random": seed}[kind]
-    digest.update(json.dumps([kind, setting]).encode())
+    digest.update(json.dumps([kind, setting, BASE_SIDE]).encode())
     digest.update(find_weights(weights).read_bytes())
     if kind == "twin" and twin is not None:
         digest.update(find_twin(twin).read_bytes())
@@ -279,11 +281,10 @@ def cached_features(
         return FrozenFeatures(spec=spec, quality=float(meta["quality"]), **tensors)
     found = compute_features(paths, extractor(kind, weights, twin=twin, quality=quality, seed=seed), progress)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
     tensors = {name: getattr(found, name) for name in _TENSORS}
     meta = {"channels": str(found.spec.channels), "stride": str(found.spec.stride), "quality": str(found.quality)}
-    save_file(tensors, temporary, meta)
-    temporary.replace(target)
+    with whole_file(target) as part:
+        save_file(tensors, part, meta)
     for old in folder.glob(f"features-{kind}-*.safetensors"):
         if old != target:
             old.unlink()
