@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vcm.errors import FingerprintError, HeadError, OptionError, WeightsError
 from vcm.files import whole_file
 from vcm.nn.blocks import ConvNormAct, fuse_batchnorm
-from vcm.nn.tensor_file import TensorFile, stored_type
+from vcm.nn.tensor_file import TensorFile, save_tensors, stored_type
 from vcm.structures import Detections, Keypoints, Latents, LatentSpec
 
 __all__ = [
@@ -272,7 +271,7 @@ def save_keypoint_head(path: Path, head: KeypointHead, fingerprint: bytes) -> No
         "shape": json.dumps([s.grid, s.width, s.depth, s.up, s.margin]),
     }  # fmt: skip
     with whole_file(path) as part:
-        save_file({k: v.detach().cpu().half().contiguous() for k, v in head.state_dict().items()}, part, meta)
+        save_tensors(part, {k: v.half() for k, v in head.state_dict().items()}, meta)
 
 
 def load_keypoint_head(path: str | Path, *, fingerprint: bytes | None = None) -> KeypointHead:

@@ -241,7 +241,10 @@ def test_checkpoints_are_split_and_a_lost_shard_is_named(tmp_path: Path) -> None
     assert found is not None
     assert all(torch.equal(found.tensors[k], v) for k, v in tensors.items())
     (tmp_path / shards[1]).unlink()
-    with pytest.raises(WeightsError, match="missing"):
+    with pytest.raises(WeightsError, match=shards[1]):
+        load_checkpoint(tmp_path)
+    (tmp_path / "checkpoint.json").write_text('{"step": 2, "sha')
+    with pytest.raises(WeightsError, match=r"cannot read .*checkpoint\.json"):
         load_checkpoint(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Weights files read with care: names, types and shapes are compared with what they must be before tensors are read."""
+"""Weights files: written, and read with care: names, types and shapes are compared with what they must be first."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vcm.errors import WeightsError
 
-__all__ = ["Layout", "TensorFile", "stored_type"]
+__all__ = ["Layout", "TensorFile", "load_tensors", "save_tensors", "stored_type"]
 
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 """Tensor name to safetensors type (``F16``, ``I8``, ``I32`` …) and shape."""
@@ -22,6 +23,37 @@ Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 def stored_type(tensor: Tensor) -> str:
     """How a weights file of ours stores a tensor: floating point in half precision, integers as they are."""
     return "F16" if tensor.is_floating_point() else {torch.int8: "I8", torch.int32: "I32"}[tensor.dtype]
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file; meant for the name that :func:`vcm.files.whole_file` gives.
+
+    Args:
+        path: the file.
+        tensors: by name; each is moved to the CPU and need be neither contiguous nor unshared.
+        metadata: text to store beside them.
+
+    Raises:
+        OSError: it cannot be written, as when the disk is full (the library has an error class of its own for that).
+    """
+    try:
+        save_file(
+            {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path, metadata and dict(metadata)
+        )
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file that this machine wrote, such as a checkpoint's shard; :class:`TensorFile` is for others.
+
+    Raises:
+        WeightsError: not there, or no safetensors file.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"cannot read {path}", found=str(error).partition("\n")[0]) from error
 
 
 class TensorFile:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vcm.errors import WeightsError
 from vcm.files import whole_file, write_atomically
+from vcm.nn.tensor_file import load_tensors, save_tensors
 
 __all__ = ["Checkpoint", "load_checkpoint", "optimizer_tensors", "restore_optimizer", "save_checkpoint"]
 
@@ -35,18 +35,17 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], meta: Mapping[s
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():
-        part = tensor.detach().cpu().contiguous().clone()
-        length = part.numel() * part.element_size()
+        length = tensor.numel() * tensor.element_size()
         if shards[-1] and size + length > shard_mib << 20:
             shards.append({})
             size = 0
-        shards[-1][name] = part
+        shards[-1][name] = tensor
         size += length
     names = []
     for i, shard in enumerate(shards):
         name = f"step{meta['step']:07d}-{i:02d}.safetensors"
         with whole_file(folder / name) as path:
-            save_file(shard, path)
+            save_tensors(path, shard)
         names.append(name)
     write_atomically(folder / "checkpoint.json", json.dumps({**meta, "shards": names}, indent=1))
     for old in folder.glob("step*.safetensors"):
@@ -58,17 +57,18 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     """The checkpoint of ``folder``, or ``None`` where there is none.
 
     Raises:
-        WeightsError: the index names a shard that is not there.
+        WeightsError: index or a shard cannot be read.
     """
     index = folder / "checkpoint.json"
     if not index.is_file():
         return None
-    meta = json.loads(index.read_text())
+    try:
+        meta = json.loads(index.read_text())
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"cannot read {index}", found=str(error)) from error
     tensors: dict[str, Tensor] = {}
     for name in meta.pop("shards"):
-        if not (folder / name).is_file():
-            raise WeightsError("a shard of the checkpoint is missing", expected=folder / name)
-        tensors.update(load_file(folder / name))
+        tensors.update(load_tensors(folder / name))
     return Checkpoint(tensors, meta)
 
 

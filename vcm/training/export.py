@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
@@ -17,6 +16,7 @@ from vcm.files import whole_file
 from vcm.model_file import load_weights
 from vcm.models import FORMAT
 from vcm.nn.blocks import fuse_batchnorm
+from vcm.nn.tensor_file import load_tensors, save_tensors
 from vcm.training.stages import blind_to_base, head_modules, picture_modules
 
 __all__ = ["export", "merged_weights", "shipping_tensors"]
@@ -46,8 +46,7 @@ def shipping_tensors(modules: nn.ModuleDict) -> dict[str, Tensor]:
         state = module.frozen() if isinstance(module, LatentModel) else module.state_dict()
         prefix = f"model.{name}" if name in _MODEL_PARTS else name
         for key, value in state.items():
-            tensor = value.half() if value.is_floating_point() else value
-            out[f"{prefix}.{key}"] = tensor.detach().cpu().contiguous().clone()
+            out[f"{prefix}.{key}"] = value.half() if value.is_floating_point() else value
     return out
 
 
@@ -59,17 +58,17 @@ def write_weights(path: Path, modules: nn.ModuleDict, architecture: Architecture
         "base_id": f"{name}/base/1", "picture_id": f"{name}/enhancement/1",
     }  # fmt: skip
     with whole_file(path) as part:
-        save_file(tensors, part, meta)
+        save_tensors(part, tensors, meta)
         model: ScalableModel = load_weights(part).model
         prints = {"base": model.base_fingerprint().hex(), "enhancement": model.picture_fingerprint().hex()}
-        save_file(tensors, part, {**meta, "fingerprints": json.dumps(prints)})
+        save_tensors(part, tensors, {**meta, "fingerprints": json.dumps(prints)})
 
 
 def merged_weights(stage_weights: Mapping[str, Path]) -> dict[str, Tensor]:
     """Base and heads of the ``bottleneck`` file, the rest of the ``picture`` file; a joint stage's file may be both."""
     out: dict[str, Tensor] = {}
     for kind in ("bottleneck", "picture"):
-        for key, value in load_file(stage_weights[kind]).items():
+        for key, value in load_tensors(stage_weights[kind]).items():
             if (key.split(".")[0] in _BASE_PARTS) == (kind == "bottleneck"):
                 out[key] = value
     return out

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vcm.codecs.scalable.config import Architecture
@@ -13,6 +12,7 @@ from vcm.errors import TrunkError, WeightsError
 from vcm.files import whole_file
 from vcm.models import TWIN_FORMAT, read_metadata
 from vcm.nn.blocks import fuse_batchnorm
+from vcm.nn.tensor_file import save_tensors
 from vcm.twin import OWN_TRUNK, SCALE, TRUNK, read_codec_trunk, read_twin, stored_layout, trunk_digest
 
 __all__ = ["quantise_channels", "write_twin"]
@@ -75,5 +75,5 @@ def write_twin(
         elif key not in tensors:
             tensors[key] = state[key].half()
     with whole_file(path) as part:
-        save_file(tensors, part, meta)
+        save_tensors(part, tensors, meta)
         read_twin(part, trunk_of)

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vcm.api import load
@@ -29,6 +28,7 @@ from vcm.files import whole_file
 from vcm.images import load_image
 from vcm.model_file import load_weights
 from vcm.models import find_twin, find_weights
+from vcm.nn.tensor_file import save_tensors
 from vcm.structures import Latents, LatentSpec
 from vcm.twin import load_twin
 
@@ -284,7 +284,7 @@ def cached_features(
     tensors = {name: getattr(found, name) for name in _TENSORS}
     meta = {"channels": str(found.spec.channels), "stride": str(found.spec.stride), "quality": str(found.quality)}
     with whole_file(target) as part:
-        save_file(tensors, part, meta)
+        save_tensors(part, tensors, meta)
     for old in folder.glob(f"features-{kind}-*.safetensors"):
         if old != target:
             old.unlink()

@@ -14,11 +14,11 @@ from typing import TextIO
 import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vcm.errors import ConfigError
-from vcm.files import whole_file
+from vcm.files import whole_file, write_atomically
+from vcm.nn.tensor_file import save_tensors
 from vcm.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from vcm.training.config import StageConfig, TrainConfig
 from vcm.training.distributed import (
@@ -179,7 +179,7 @@ def run_stage(
     weights = folder / "ema.safetensors"
     if first:
         with whole_file(weights) as part:
-            save_file({k: v.detach().cpu().contiguous().clone() for k, v in averaged.items()}, part)
+            save_tensors(part, averaged)
     barrier()
     return StageResult(weights, step, step >= c.steps)
 
@@ -193,7 +193,7 @@ def _log(path: Path, start: int) -> TextIO:
         return Path(os.devnull).open("w")
     rows = path.read_text().splitlines(keepends=True) if start and path.is_file() else []
     # A row that a crash cut short has no end.
-    path.write_text("".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= start))
+    write_atomically(path, "".join(row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= start))
     return path.open("a")
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.codecs.scalable.model import base_analysis
 from vcm.errors import ConfigError, TrunkError
 from vcm.files import write_atomically
+from vcm.nn.tensor_file import load_tensors
 from vcm.training.config import StageConfig, TrainConfig, load_config
 from vcm.training.data import PictureStore
 from vcm.training.distributed import barrier, pick_device, processes, rank
@@ -130,13 +130,13 @@ class _Run:
                 raise ConfigError("a joint stage comes after bottleneck and picture stages", found=config.name)
             joint = JointStage(config, self.recipe, store, self.teacher())
             former = self._before(config, done)
-            joint.modules.load_state_dict(merged_weights(done.latest) if former is None else load_file(former))
+            joint.modules.load_state_dict(merged_weights(done.latest) if former is None else load_tensors(former))
             return joint
         if config.kind == "picture":
             if "bottleneck" not in done.latest:
                 raise ConfigError("a picture stage comes after a bottleneck stage", found=config.name)
             picture = PictureStage(config, self.recipe, store)
-            picture.load_base(load_file(done.latest["bottleneck"]))
+            picture.load_base(load_tensors(done.latest["bottleneck"]))
             before = self._before(config, done)
             if before is not None:
                 picture.modules.load_state_dict(_of(picture.modules, before))
@@ -157,7 +157,7 @@ class _Run:
 
 def _of(modules: nn.ModuleDict, path: Path) -> dict[str, Tensor]:
     """What a stage's weights file has of ``modules``; a joint stage's has more."""
-    return {k: v for k, v in load_file(path).items() if k.split(".")[0] in modules}
+    return {k: v for k, v in load_tensors(path).items() if k.split(".")[0] in modules}
 
 
 def train(
@@ -216,7 +216,7 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
             if not result.finished:
                 return TrainResult(tuple(results), None)
             if first:
-                marker.write_text(f"{result.step} steps\n")
+                write_atomically(marker, f"{result.step} steps\n")
         done.finish(config, results[-1].weights)
         ready: list[StageConfig] = []
         if not (config.aside or config.blind) and {"bottleneck", "picture"} <= done.latest.keys():
@@ -274,7 +274,7 @@ def _ship(recipe: TrainConfig, config: StageConfig, name: str, done: _Done, code
 
     def modules() -> nn.ModuleDict:
         parts = nn.ModuleDict({"analysis": base_analysis(architecture), **head_modules(architecture)})
-        parts.load_state_dict(load_file(own))
+        parts.load_state_dict(load_tensors(own))
         return parts.eval()
 
     try:
