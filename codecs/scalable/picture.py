@@ -90,6 +90,11 @@ def dct_basis(channels: int, size: int = 16) -> Tensor:
     return torch.stack(basis).float()
 
 
+def _full_precision(x: Tensor) -> torch.autocast:
+    """For block transforms, which carry nearly all of a picture; bfloat16 is for what refines them, in training."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 class PictureAnalysis(nn.Module):
     """``g_a`` of the enhancement: a learned block transform that starts as a DCT, plus dense 3×3 convolutions.
 
@@ -118,7 +123,9 @@ class PictureAnalysis(nn.Module):
         h = F.leaky_relu(self.down2(F.pixel_unshuffle(x, 2)), 0.1)
         h = self.res4(F.leaky_relu(self.down4(h), 0.1))
         h = self.res8(F.leaky_relu(self.down8(h), 0.1))
-        out: Tensor = F.conv2d(x, self.linear, stride=16) + self.down16(h)
+        with _full_precision(x):
+            linear = F.conv2d(x, self.linear, stride=16)
+        out: Tensor = linear + self.down16(h)
         return out
 
 
@@ -160,8 +167,9 @@ class PictureSynthesis(nn.Module):
         h = self.res4(F.leaky_relu(F.pixel_shuffle(self.up4(h), 2), 0.1))
         h = F.leaky_relu(F.pixel_shuffle(self.up2(h), 2), 0.1)
         h = h + F.leaky_relu(self.mix2(h), 0.1)
-        x = F.conv_transpose2d(y, self.linear, stride=16) + F.pixel_shuffle(self.out(h), 2)
-        return x * 128.0 + 127.0
+        with _full_precision(y):
+            linear = F.conv_transpose2d(y, self.linear, stride=16)
+        return (linear + F.pixel_shuffle(self.out(h), 2)) * 128.0 + 127.0
 
 
 class Preview(nn.Module):

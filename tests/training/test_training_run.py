@@ -211,7 +211,7 @@ def test_stages_that_do_not_fit_together_are_refused_at_once(
         (0, {"lambda_high": 3.0}, "a twin stage has no use for lambda_high"),
         (0, {"blind": True}, "a twin stage has no use for blind"),
         (1, {"base_lambda_low": 1.0, "quality_low": 0.5}, "no use for base_lambda_low, quality_low"),
-        (2, {"echo": 2, "half": True}, "a picture stage has no use for echo, half"),
+        (2, {"echo": 2, "reserve": 8}, "a picture stage has no use for echo, reserve"),
         (2, {"kind": "joint", "trunk_every": 3}, "a joint stage has no use for trunk_every"),
         (2, {"data": {"folders": ["pics"], "degrade": 0.5}}, "no use for data.degrade"),
     ],

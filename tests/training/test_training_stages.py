@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import vcm
 from vcm.codecs.scalable.config import ARCHITECTURES
+from vcm.codecs.scalable.picture import PictureAnalysis, PictureSynthesis
 from vcm.errors import ConfigError
 from vcm.training.config import load_config
 from vcm.training.export import training_modules
@@ -177,6 +178,41 @@ def test_what_a_gpu_does_in_bfloat16_loses_about_the_same(
         losses.append(loss.item())
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
+def test_a_picture_stage_in_bfloat16_loses_nearly_the_same(recipe: Path) -> None:
+    losses = {}
+    for half in (False, True):
+        config = load_config(recipe, (f"stages.2.half={half}",))
+        own = config.stages[2]
+        torch.manual_seed(0)
+        stage = PictureStage(own, config, _Run(config, None).store(own))
+        torch.manual_seed(1)
+        loss, numbers = stage.loss(0, np.random.default_rng(0))
+        loss.backward()
+        gradient = stage.modules["picture_analysis"].down2.weight.grad
+        losses[half] = loss.item(), numbers["psnr"], gradient
+    assert losses[False][0] != losses[True][0]
+    assert losses[True][0] == pytest.approx(losses[False][0], rel=0.01)
+    assert losses[True][1] == pytest.approx(losses[False][1], abs=0.05)
+    cosine = torch.cosine_similarity(losses[True][2].flatten(), losses[False][2].flatten(), dim=0)
+    assert cosine > 0.95
+
+
+def test_block_transforms_stay_exact_under_autocast() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(1, 3, 32, 48) * 255
+    analysis, synthesis = PictureAnalysis(24), PictureSynthesis(24)
+    for last in (analysis.down16, synthesis.out):
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.zeros_(last.bias)
+    base, quality = torch.zeros(1, 48, 2, 3), torch.full((1,), 0.5)
+    with torch.no_grad():
+        y = analysis(x)
+        x_hat = synthesis(y, base, quality)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(analysis(x), y)
+            assert torch.equal(synthesis(y, base, quality), x_hat)
 
 
 def test_an_unknown_loss_weight_is_refused(recipe: Path) -> None:

@@ -75,7 +75,8 @@ class StageConfig(Strict):
         echo: how often each batch is used ("data echoing", Choi et al. 2019): views, frozen features and the teacher's
             answers are computed once and used again ``reserve`` steps later.
         reserve: batches kept in memory for that.
-        half: heads in bfloat16 (faster where the CPU has AVX512-BF16); on a GPU trunk, merge and heads always are.
+        half: bfloat16 (faster where the CPU has AVX512-BF16) for the heads, and for the picture path's convolutions but
+            not its block transforms; on a GPU trunk, merge and heads always are.
         lambda_low, lambda_high: range of the rate–task or rate–distortion weight (log-uniform with quality).
         quality_power: base qualities are drawn as ``u ** quality_power``, u uniform in 0 … 1; below 1 the high ones,
             which have the smaller gradients, come more often.
@@ -119,12 +120,12 @@ class StageConfig(Strict):
     @model_validator(mode="after")
     def _used(self) -> StageConfig:
         """A setting that a stage would ignore is a mistake."""
-        task = {"echo", "reserve", "trunk_every", "half"}
+        task = {"echo", "reserve", "trunk_every"}
         unused = {
             "twin": {"lambda_low", "lambda_high", "quality_power"},
             "bottleneck": set[str](),
             "picture": task | {"frozen_blocks", "trunk_lr", "ground_truth_from", "quality_power"},
-            "joint": task - {"half"},
+            "joint": task,
         }[self.kind]
         if self.kind != "joint":
             unused |= {"base_lambda_low", "base_lambda_high"}

@@ -346,9 +346,10 @@ def random_base_scale(x: Tensor, rng: np.random.Generator) -> tuple[Tensor, int]
 def picture_loss(
     modules: nn.ModuleDict, c: StageConfig, x: Tensor, y_base: Tensor, side: int, quality: Tensor
 ) -> tuple[Tensor, dict[str, float]]:
-    """Rate and distortion of the picture path given base latents, in float32 on every device.
+    """Rate and distortion of the picture path given base latents.
 
-    At high quality a quantisation step is finer than bfloat16 can tell.
+    In float32 on every device: at high quality a quantisation step is finer than bfloat16 can tell. With ``c.half`` the
+    convolutions that refine the block transforms are in bfloat16; what they add is small beside them.
 
     Args:
         modules: those of :func:`picture_modules`.
@@ -358,14 +359,17 @@ def picture_loss(
         side: pixels.
         quality: (N,) in 0 … 1.
     """
-    y = modules["picture_analysis"](x)
+    half = torch.autocast(x.device.type, torch.bfloat16, enabled=c.half)
+    with half:
+        y = modules["picture_analysis"](x)
     preview = modules["preview"](y_base)
     if c.blind:
         y_base = torch.zeros_like(y_base)
     rows = nearest_rows(y.shape[2], 0, x.shape[2], side, y_base.shape[2]).to(x.device)
     coded = modules["picture"](y, quality, y_base, (rows, rows))
     at = base_positions(y.shape[2], 0, x.shape[2], side).to(x.device)
-    x_hat = modules["synthesis"](coded.y_hat, sample_base(y_base, (at, at)), quality)
+    with half:
+        x_hat = modules["synthesis"](coded.y_hat, sample_base(y_base, (at, at)), quality)
     price = c.lambda_low * (c.lambda_high / c.lambda_low) ** quality
     error = (x_hat - x).square().mean((1, 2, 3))
     distortion = error
