@@ -55,7 +55,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "small": Architecture(
         name="small",
         base=LayerSpec(48, 1, 8, 64),
-        picture=LayerSpec(160, 4, 24, 48, base=48, base_width=32),
+        picture=LayerSpec(320, 5, 24, 48, base=48, base_width=32),
         stem=32, blocks=LITE0_BLOCKS, merge=160, analysis=(32, 64, 128), synthesis=(160, 128, 48, 24), preview=96,
         head=192, feature=96, classify=128,
     ),

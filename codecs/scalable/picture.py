@@ -104,7 +104,7 @@ class PictureAnalysis(nn.Module):
            └─ unshuffle 2 ─ 32@s2 ─ 64@s4 ─ res ─ 128@s8 ─ res ────┘
     """
 
-    def __init__(self, channels: int = 160, widths: tuple[int, int, int] = (32, 64, 128)) -> None:
+    def __init__(self, channels: int = 320, widths: tuple[int, int, int] = (32, 64, 128)) -> None:
         super().__init__()
         w2, w4, w8 = widths
         self.down2 = nn.Conv2d(12, w2, 3, padding=1)
@@ -139,7 +139,7 @@ class PictureSynthesis(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 160, base: int = 48, widths: tuple[int, int, int, int] = (160, 128, 48, 24)
+        self, channels: int = 320, base: int = 48, widths: tuple[int, int, int, int] = (160, 128, 48, 24)
     ) -> None:
         super().__init__()
         w16, w8, w4, w2 = widths

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vcm.codecs.scalable import model as model_module
 from vcm.codecs.scalable.analysis import BaseAnalysis
+from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.codecs.scalable.model import _BASE_HALO, _PICTURE_HALO, BaseLatents
 from vcm.codecs.scalable.picture import (
     PictureAnalysis,
@@ -81,7 +82,7 @@ def test_synthesis_by_window_equals_the_whole(shipped: bool, monkeypatch: pytest
     model = model_of(copy_of(tiny_codec())).double()
     channels, base_channels = 16, 8
     if shipped:
-        channels, base_channels = 160, 48
+        channels, base_channels = ARCHITECTURES["small"].picture.channels, 48
         model.synthesis = lively(PictureSynthesis())
     torch.manual_seed(1)
     base = BaseLatents(torch.randint(-4000, 4000, (1, base_channels, 3, 12)), (190, 40), (379, 80), 500)
