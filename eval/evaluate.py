@@ -18,7 +18,7 @@ from vcm.eval.report import render_report
 from vcm.eval.results import Results, write_results
 from vcm.eval.runner import Progress, Run, run
 from vcm.eval.summary import summarise
-from vcm.files import write_atomically
+from vcm.io.files import write_atomically
 
 __all__ = ["complete_codecs", "evaluate"]
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from PIL import Image as PilImage
 
 from vcm.codecs.protocol import ImageCodec, LatentTaskCodec
-from vcm.draw import draw_detections
 from vcm.errors import VcmError
 from vcm.eval.data import Picture, read_picture
 from vcm.eval.runner import CodecRun, Run
 from vcm.eval.summary import Row, Summary
+from vcm.io.draw import draw_detections
 
 __all__ = ["Gallery", "Tile", "make_gallery"]
 

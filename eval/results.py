@@ -20,7 +20,7 @@ from vcm.eval.bd import BDResult, Curve, RDPoint, bd_rate
 from vcm.eval.metrics import METRICS
 from vcm.eval.runner import Run
 from vcm.eval.summary import Row, Summary
-from vcm.files import write_atomically
+from vcm.io.files import write_atomically
 
 __all__ = [
     "FORMAT",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vcm.codecs.protocol import CodecInfo
 from vcm.eval.protocols import Point
-from vcm.files import write_atomically
+from vcm.io.files import write_atomically
 
 __all__ = ["Stream", "Streams"]
 

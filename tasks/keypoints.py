@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcm.errors import FingerprintError, HeadError, OptionError, WeightsError
-from vcm.files import whole_file
+from vcm.io.files import whole_file
 from vcm.nn.blocks import ConvNormAct, fuse_batchnorm
 from vcm.nn.tensor_file import TensorFile, save_tensors, stored_type
 from vcm.structures import Detections, Keypoints, Latents, LatentSpec

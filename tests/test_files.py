@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vcm.errors import OutputError
-from vcm.files import whole_file, write_atomically
+from vcm.io.files import whole_file, write_atomically
 
 
 def _half_written(path: Path) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vcm.bitstream import read as read
     from vcm.bitstream import read_base as read_base
     from vcm.errors import VcmError as VcmError
-    from vcm.images import AlphaWarning as AlphaWarning
+    from vcm.io.pictures import AlphaWarning as AlphaWarning
     from vcm.models import list_models as list_models
     from vcm.models import list_twins as list_twins
     from vcm.structures import COCO_CATEGORY_IDS as COCO_CATEGORY_IDS
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "AlphaWarning": "vcm.images",
+    "AlphaWarning": "vcm.io.pictures",
     "BaseRead": "vcm.bitstream",
     "Bitstream": "vcm.bitstream",
     "COCO_CATEGORY_IDS": "vcm.structures",

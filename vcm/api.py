@@ -20,13 +20,13 @@ from vcm.bitstream import Bitstream, Layer, Metadata, SourceKind, read, read_bas
 from vcm.codecs.scalable.latent_coder import MAX_QUALITY
 from vcm.codecs.scalable.model import CODEC_ID, BaseLatents, default_base_scale, picture_tensor
 from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError
-from vcm.images import SourceImage, load_image
+from vcm.io.pictures import SourceImage, load_image
 from vcm.model_file import LoadedModel, load_weights
 from vcm.models import ModelInfo, find_weights, list_models
 from vcm.structures import Classification, Detections, Keypoints, Latents
 
 if TYPE_CHECKING:
-    from vcm.images import ImageSource
+    from vcm.io.pictures import ImageSource
 
 __all__ = ["Codec", "Cost", "ModelInfo", "RateWarning", "default_base_scale", "list_models", "load"]
 

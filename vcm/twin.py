@@ -26,7 +26,7 @@ from vcm.codecs.scalable.analysis import BaseAnalysis
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.model import base_analysis, base_latents, default_base_scale, picture_tensor
 from vcm.errors import ModelNotFoundError, OptionError, TrunkError, WeightsError
-from vcm.images import load_image
+from vcm.io.pictures import load_image
 from vcm.models import FORMAT, TWIN_FORMAT, find_twin, find_weights
 from vcm.nn.blocks import fuse_batchnorm
 from vcm.nn.tensor_file import Layout, TensorFile
@@ -34,7 +34,7 @@ from vcm.structures import Detections, Latents
 from vcm.tasks.detection import DetectionHead
 
 if TYPE_CHECKING:
-    from vcm.images import ImageSource
+    from vcm.io.pictures import ImageSource
 
 __all__ = [
     "OWN_TRUNK", "SCALE", "TRUNK", "LoadedTwin", "PixelTwin", "load_twin", "read_codec_trunk", "read_twin",

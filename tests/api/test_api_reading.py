@@ -17,7 +17,7 @@ from tiny import make_tiny, tiny_codec
 import vcm
 from vcm.bitstream import Bitstream, ChunkKind, Layer, read
 from vcm.errors import FingerprintError, HeadError, InputError, LayerError, OptionError, TruncatedError
-from vcm.images import AlphaWarning
+from vcm.io.pictures import AlphaWarning
 from vcm.structures import Detections, Latents, LatentSpec
 
 

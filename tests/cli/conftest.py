@@ -18,7 +18,7 @@ import vcm.cli
 from vcm.api import RateWarning
 from vcm.bitstream import Bitstream, ChunkKind, Layer, Metadata, SourceKind, read, read_base
 from vcm.errors import FingerprintError, LayerError, ModelNotFoundError
-from vcm.images import load_image
+from vcm.io.pictures import load_image
 from vcm.structures import COCO_NAMES, Classification, Detections
 
 BASE, ENHANCEMENT = bytes(range(8)), bytes(range(8, 16))

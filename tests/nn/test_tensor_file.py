@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from vcm.errors import OutputError, WeightsError
-from vcm.files import whole_file
+from vcm.io.files import whole_file
 from vcm.nn.tensor_file import load_tensors, save_tensors
 
 

@@ -18,7 +18,7 @@ import vcm
 import vcm.cli
 from vcm.errors import AnnotationError, ConfigError, OptionError
 from vcm.eval.keypoints import evaluate_keypoints
-from vcm.images import load_image
+from vcm.io.pictures import load_image
 from vcm.structures import LatentSpec
 from vcm.tasks.keypoints import KeypointOutput, load_keypoint_head
 from vcm.training import features as features_module

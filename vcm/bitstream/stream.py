@@ -11,7 +11,7 @@ from vcm.bitstream.geometry import tile_grid
 from vcm.bitstream.header import HEADER_BYTES, Header, SourceKind
 from vcm.bitstream.limits import MAX_CHUNKS, MAX_LAYERS, MAX_METADATA_BYTES, check_range
 from vcm.errors import FormatError, LayerError, LimitError, MandatoryChunkError
-from vcm.files import whole_file
+from vcm.io.files import whole_file
 
 __all__ = ["Bitstream", "ChunkRules", "LayerSpan", "layer_name"]
 

@@ -18,7 +18,7 @@ import torch
 
 from vcm.cli import output
 from vcm.cli.models import Models
-from vcm.images import load_image
+from vcm.io.pictures import load_image
 
 if TYPE_CHECKING:
     from vcm.api import Codec

@@ -50,7 +50,7 @@ def train_head(
     from vcm.cli import output as out
     from vcm.errors import OptionError
     from vcm.eval.keypoints import compare_features, evaluate_keypoints
-    from vcm.files import write_atomically
+    from vcm.io.files import write_atomically
     from vcm.training.heads import train_heads
 
     chosen = [kind for kind in _KINDS if features and kind in features]

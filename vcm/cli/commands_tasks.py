@@ -50,7 +50,7 @@ def detect(
 
     drawings: dict[Path, Path] = {}
     if draw is not None:
-        from vcm.images import picture_format
+        from vcm.io.pictures import picture_format
 
         drawings = dict(zip(files, plan_outputs(files, draw, ".boxes.png"), strict=True))
         for drawing in drawings.values():
@@ -128,14 +128,14 @@ def _picture_of(codec: Codec, file: Path) -> Image.Image:
     from PIL import Image
 
     from vcm.cli.files import is_vcm
-    from vcm.images import load_image
+    from vcm.io.pictures import load_image
 
     return codec.decode(file) if is_vcm(file) else Image.fromarray(load_image(file).pixels)
 
 
 def _draw(codec: Codec, file: Path, found: Detections, score: float, target: Path) -> None:
-    from vcm.draw import draw_detections
-    from vcm.images import save_picture
+    from vcm.io.draw import draw_detections
+    from vcm.io.pictures import save_picture
 
     picture = _picture_of(codec, file)
     save_picture(draw_detections(picture, found, score), target, icc=picture.info.get("icc_profile"))

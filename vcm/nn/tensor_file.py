@@ -26,7 +26,7 @@ def stored_type(tensor: Tensor) -> str:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file; meant for the name that :func:`vcm.files.whole_file` gives.
+    """Write a safetensors file; meant for the name that :func:`vcm.io.files.whole_file` gives.
 
     Args:
         path: the file.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vcm.errors import WeightsError
-from vcm.files import whole_file, write_atomically
+from vcm.io.files import whole_file, write_atomically
 from vcm.nn.tensor_file import load_tensors, save_tensors
 
 __all__ = ["Checkpoint", "load_checkpoint", "optimizer_tensors", "restore_optimizer", "save_checkpoint"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.latent_model import LatentModel
 from vcm.codecs.scalable.model import ScalableModel, base_analysis
-from vcm.files import whole_file
+from vcm.io.files import whole_file
 from vcm.model_file import load_weights
 from vcm.models import FORMAT
 from vcm.nn.blocks import fuse_batchnorm

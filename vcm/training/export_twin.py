@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vcm.codecs.scalable.config import Architecture
 from vcm.errors import TrunkError, WeightsError
-from vcm.files import whole_file
+from vcm.io.files import whole_file
 from vcm.models import TWIN_FORMAT, read_metadata
 from vcm.nn.blocks import fuse_batchnorm
 from vcm.nn.tensor_file import save_tensors

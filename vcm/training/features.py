@@ -24,8 +24,8 @@ from vcm.api import load
 from vcm.bitstream import coded_size
 from vcm.codecs.scalable.model import BASE_SIDE, ScalableModel, default_base_scale, picture_tensor
 from vcm.errors import OptionError
-from vcm.files import whole_file
-from vcm.images import load_image
+from vcm.io.files import whole_file
+from vcm.io.pictures import load_image
 from vcm.model_file import load_weights
 from vcm.models import find_twin, find_weights
 from vcm.nn.tensor_file import save_tensors

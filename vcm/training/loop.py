@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor, nn
 
 from vcm.errors import ConfigError
-from vcm.files import whole_file, write_atomically
+from vcm.io.files import whole_file, write_atomically
 from vcm.nn.tensor_file import save_tensors
 from vcm.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from vcm.training.config import StageConfig, TrainConfig

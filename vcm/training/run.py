@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.codecs.scalable.model import base_analysis
 from vcm.errors import ConfigError, TrunkError
-from vcm.files import write_atomically
+from vcm.io.files import write_atomically
 from vcm.nn.tensor_file import load_tensors
 from vcm.training.config import StageConfig, TrainConfig, load_config
 from vcm.training.data import PictureStore

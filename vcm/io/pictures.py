@@ -1,6 +1,6 @@
 """Pictures in and out: whatever Pillow opens becomes upright 8-bit RGB; a picture is written whole or not at all.
 
-Sizes are checked from the header before pixels are decoded. Imports :mod:`vcm.errors` only, and torch not at all.
+Sizes are checked from the header before pixels are decoded. Torch is not imported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vcm.errors import ImageError, OutputError
-from vcm.files import whole_file
+from vcm.io.files import whole_file
 
 if TYPE_CHECKING:
     import torch

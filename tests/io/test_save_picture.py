@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from vcm.errors import OutputError
-from vcm.images import load_image, picture_format, save_picture
+from vcm.io.pictures import load_image, picture_format, save_picture
 
 PICTURE = Image.fromarray((np.arange(32 * 40 * 3) % 256).astype(np.uint8).reshape(32, 40, 3))
 

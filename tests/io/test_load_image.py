@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from vcm.errors import ImageError
-from vcm.images import MAX_PIXELS, AlphaWarning, SourceImage, load_image
+from vcm.io.pictures import MAX_PIXELS, AlphaWarning, SourceImage, load_image
 
 W, H = 40, 24
 
@@ -291,8 +291,8 @@ def test_a_lying_header_costs_no_memory(tmp_path: Path, width: int, height: int)
     code = (
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_AS, (700 << 20,) * 2)\n"
-        "import vcm.images, vcm.errors\n"
-        "try:\n    vcm.images.load_image(sys.argv[1])\n"
+        "import vcm.io.pictures, vcm.errors\n"
+        "try:\n    vcm.io.pictures.load_image(sys.argv[1])\n"
         "except vcm.errors.ImageError as error:\n    print(error)\n"
     )
     run = subprocess.run(
@@ -426,7 +426,8 @@ def test_threads_leave_filters_and_limits_as_they_were(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import sys, vcm.images, vcm.draw, numpy as np; vcm.images.load_image(np.zeros((20, 20), np.uint8)); " + (
-        "assert 'torch' not in sys.modules"
+    code = (
+        "import sys, numpy as np, vcm.io.draw; from vcm.io.pictures import load_image; "
+        "load_image(np.zeros((20, 20), np.uint8)); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vcm.draw import PanelRow, class_colour, draw_detections, panel
 from vcm.errors import OptionError
+from vcm.io.draw import PanelRow, class_colour, draw_detections, panel
 from vcm.structures import COCO_NAMES, Detections
 
 GREY = (128, 128, 128)
