@@ -282,7 +282,7 @@ def test_configurations_that_do_not_fit_the_data(config: Path, tmp_path: Path) -
 
 
 def test_the_shipped_configuration_is_valid() -> None:
-    found = load_head_config(Path(__file__).parents[2] / "configs" / "keypoints.yaml")
+    found = load_head_config(Path(__file__).parents[2] / "configs" / "heads" / "keypoints.yaml")
     assert len(found.sigmas) == 20
     assert found.features == ("base", "twin", "random")
 

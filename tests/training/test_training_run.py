@@ -278,7 +278,7 @@ def test_configuration_files_that_are_none(tmp_path: Path) -> None:
 
 
 def test_shipped_recipes_validate() -> None:
-    folder = Path(__file__).parents[2] / "configs"
+    folder = Path(__file__).parents[2] / "configs" / "recipes"
     for name in ("vcm-s-cpu", "vcm-s-gpu"):
         recipe = load_config(folder / f"{name}.yaml")
         assert list(dict.fromkeys(s.kind for s in recipe.stages if not s.aside)) == ["twin", "bottleneck", "picture"]

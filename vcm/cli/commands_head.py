@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def train_head(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="YAML; see configs/keypoints.yaml.", show_default=False)
+        Path, typer.Argument(metavar="CONFIG", help="YAML; see configs/heads/keypoints.yaml.", show_default=False)
     ],
     features: Annotated[
         list[str] | None,
