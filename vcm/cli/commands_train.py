@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML recipe; see configs/recipes/.", show_default=False)],
+    config: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A YAML file; see configs/recipes/.", show_default=False)
+    ],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a value, e.g. stages.0.steps=10.")
     ] = None,
