@@ -218,7 +218,7 @@ def _streams(data: bytes, count: int) -> list[bytes]:
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     # torch is imported with it, and listing the codecs must not wait for torch.
-    from vcm.nn.state import read_state
+    from vcm.weights.state import read_state
 
     if not path.is_file():
         raise ModelNotFoundError("no such weights", found=path)

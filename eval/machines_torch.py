@@ -12,8 +12,8 @@ import torch
 from vcm.codecs.protocol import Image, check_image
 from vcm.errors import MissingDependencyError, ModelNotFoundError, WeightsError
 from vcm.eval.machines import MachineInfo, keep_best
-from vcm.nn.state import read_state
 from vcm.structures import COCO_CATEGORY_IDS, COCO_NAMES, Detections
+from vcm.weights.state import read_state
 
 __all__ = ["Detectron2Detector", "TorchvisionDetector"]
 

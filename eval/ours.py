@@ -15,9 +15,9 @@ from vcm.codecs.anchors import ANCHORS, load_anchor, parse_spec
 from vcm.codecs.protocol import CodecInfo, Complexity, Image, ImageCodec, QualityRange, check_image
 from vcm.codecs.scalable.model import BASE_SIDE
 from vcm.errors import OptionError
-from vcm.models import find_weights
 from vcm.structures import Detections
 from vcm.tasks.detection import NMS_IOU
+from vcm.weights.registry import find_weights
 
 __all__ = ["MODELS", "SCORE", "VcmBaseCodec", "VcmCodec", "load_codecs"]
 

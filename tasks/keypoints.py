@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from vcm.errors import FingerprintError, HeadError, OptionError, WeightsError
 from vcm.io.files import whole_file
 from vcm.nn.blocks import ConvNormAct, fuse_batchnorm
-from vcm.nn.tensor_file import TensorFile, save_tensors, stored_type
 from vcm.structures import Detections, Keypoints, Latents, LatentSpec
+from vcm.weights.tensors import TensorFile, save_tensors, stored_type
 
 __all__ = [
     "HEAD_FORMAT",

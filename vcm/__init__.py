@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from vcm.bitstream import read_base as read_base
     from vcm.errors import VcmError as VcmError
     from vcm.io.pictures import AlphaWarning as AlphaWarning
-    from vcm.models import list_models as list_models
-    from vcm.models import list_twins as list_twins
     from vcm.structures import COCO_CATEGORY_IDS as COCO_CATEGORY_IDS
     from vcm.structures import COCO_NAMES as COCO_NAMES
     from vcm.structures import Classification as Classification
@@ -45,6 +43,8 @@ if TYPE_CHECKING:
     from vcm.structures import LatentSpec as LatentSpec
     from vcm.twin import PixelTwin as PixelTwin
     from vcm.twin import load_twin as load_twin
+    from vcm.weights.registry import list_models as list_models
+    from vcm.weights.registry import list_twins as list_twins
 
 __version__ = "0.1.0"
 
@@ -70,8 +70,8 @@ _HOME = {
     "SourceKind": "vcm.bitstream",
     "VcmError": "vcm.errors",
     "append_layer": "vcm.bitstream",
-    "list_models": "vcm.models",
-    "list_twins": "vcm.models",
+    "list_models": "vcm.weights.registry",
+    "list_twins": "vcm.weights.registry",
     "load": "vcm.api",
     "load_twin": "vcm.twin",
     "parse": "vcm.bitstream",

@@ -21,9 +21,9 @@ from vcm.codecs.scalable.latent_coder import MAX_QUALITY
 from vcm.codecs.scalable.model import CODEC_ID, BaseLatents, default_base_scale, picture_tensor
 from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError
 from vcm.io.pictures import SourceImage, load_image
-from vcm.model_file import LoadedModel, load_weights
-from vcm.models import ModelInfo, find_weights, list_models
 from vcm.structures import Classification, Detections, Keypoints, Latents
+from vcm.weights.codec_file import LoadedModel, load_weights
+from vcm.weights.registry import ModelInfo, find_weights, list_models
 
 if TYPE_CHECKING:
     from vcm.io.pictures import ImageSource
@@ -78,7 +78,7 @@ class Codec:
     Every method that takes one picture or file takes a list as well and then gives a list.
 
     Args:
-        loaded: networks from :func:`vcm.model_file.load_weights`.
+        loaded: networks from :func:`vcm.weights.codec_file.load_weights`.
         device: where they run.
     """
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import vcm
 from vcm.errors import ModelNotFoundError, OptionError, VcmError, WeightsError
-from vcm.models import FORMAT, read_metadata
+from vcm.weights.registry import FORMAT, read_metadata
 
 
 @pytest.fixture(scope="module")

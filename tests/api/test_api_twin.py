@@ -16,10 +16,10 @@ from tiny import TINY_WEIGHTS, tiny_codec, tiny_twin, tiny_weights
 import vcm
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.errors import ModelNotFoundError, OptionError, TrunkError, WeightsError
-from vcm.models import list_twins, read_metadata
 from vcm.training.export import training_modules
 from vcm.training.export_twin import quantise_channels, write_twin
 from vcm.twin import PixelTwin, load_twin
+from vcm.weights.registry import list_twins, read_metadata
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_twins_are_no_codecs_and_codecs_no_twins(folder: Path) -> None:
 
 @pytest.fixture
 def _shipped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vcm.models._WEIGHTS", folder)
+    monkeypatch.setattr("vcm.weights.registry._WEIGHTS", folder)
 
 
 @pytest.mark.usefixtures("_shipped")

@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 
 import vcm
 from vcm.errors import ConfigError, WeightsError
-from vcm.models import read_metadata
 from vcm.training.checkpoint import load_checkpoint, save_checkpoint
 from vcm.training.config import load_config
 from vcm.training.loop import Stage, StageResult, run_stage
 from vcm.training.run import read_holdout, train
+from vcm.weights.registry import read_metadata
 
 
 def rows(folder: Path) -> list[dict[str, float]]:

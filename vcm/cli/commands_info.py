@@ -10,7 +10,7 @@ import typer
 from vcm.cli.options import MODEL, Json, Model, in_range
 
 if TYPE_CHECKING:
-    from vcm.models import ModelInfo, TwinInfo
+    from vcm.weights.registry import ModelInfo, TwinInfo
 
 __all__ = ["register"]
 

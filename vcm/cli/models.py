@@ -9,7 +9,7 @@ from vcm.cli.options import MODEL
 from vcm.cli.output import working
 
 if TYPE_CHECKING:
-    from vcm.api import Codec, ModelInfo
+    from vcm.api import Codec
     from vcm.bitstream import Bitstream
 
 __all__ = ["Models", "model_of"]
@@ -55,12 +55,11 @@ class Models:
 
 
 def model_of(stream: Bitstream) -> str | None:
-    """Name of the shipped model that wrote a file, or ``None``; of two with the same base, that of its enhancement."""
-    import vcm
+    """Name of the shipped model that wrote a file, or ``None``."""
+    from vcm.weights.registry import model_of_layers
 
-    base = stream.base_layer.fingerprint.hex()
-    same_base: list[ModelInfo] = [model for model in vcm.list_models() if model.fingerprint == base]
-    if stream.enhancement is not None:
-        enhancement = stream.enhancement.fingerprint.hex()
-        same_base.sort(key=lambda model: model.fingerprint_enhancement != enhancement)
-    return same_base[0].name if same_base else None
+    enhancement = stream.enhancement
+    found = model_of_layers(
+        stream.base_layer.fingerprint.hex(), None if enhancement is None else enhancement.fingerprint.hex()
+    )
+    return None if found is None else found.name

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vcm.errors import WeightsError
 from vcm.io.files import whole_file, write_atomically
-from vcm.nn.tensor_file import load_tensors, save_tensors
+from vcm.weights.tensors import load_tensors, save_tensors
 
 __all__ = ["Checkpoint", "load_checkpoint", "optimizer_tensors", "restore_optimizer", "save_checkpoint"]
 

@@ -13,11 +13,11 @@ from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.latent_model import LatentModel
 from vcm.codecs.scalable.model import ScalableModel, base_analysis
 from vcm.io.files import whole_file
-from vcm.model_file import load_weights
-from vcm.models import FORMAT
 from vcm.nn.blocks import fuse_batchnorm
-from vcm.nn.tensor_file import load_tensors, save_tensors
 from vcm.training.stages import blind_to_base, head_modules, picture_modules
+from vcm.weights.codec_file import load_weights
+from vcm.weights.registry import FORMAT
+from vcm.weights.tensors import load_tensors, save_tensors
 
 __all__ = ["export", "merged_weights", "shipping_tensors"]
 

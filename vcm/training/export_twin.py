@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from vcm.codecs.scalable.config import Architecture
 from vcm.errors import TrunkError, WeightsError
 from vcm.io.files import whole_file
-from vcm.models import TWIN_FORMAT, read_metadata
 from vcm.nn.blocks import fuse_batchnorm
-from vcm.nn.tensor_file import save_tensors
-from vcm.twin import OWN_TRUNK, SCALE, TRUNK, read_codec_trunk, read_twin, stored_layout, trunk_digest
+from vcm.weights.registry import TWIN_FORMAT, read_metadata
+from vcm.weights.tensors import save_tensors
+from vcm.weights.twin_file import OWN_TRUNK, SCALE, TRUNK, read_codec_trunk, read_twin, stored_layout, trunk_digest
 
 __all__ = ["quantise_channels", "write_twin"]
 

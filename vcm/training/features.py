@@ -26,11 +26,11 @@ from vcm.codecs.scalable.model import BASE_SIDE, ScalableModel, default_base_sca
 from vcm.errors import OptionError
 from vcm.io.files import whole_file
 from vcm.io.pictures import load_image
-from vcm.model_file import load_weights
-from vcm.models import find_twin, find_weights
-from vcm.nn.tensor_file import save_tensors
 from vcm.structures import Latents, LatentSpec
 from vcm.twin import load_twin
+from vcm.weights.codec_file import load_weights
+from vcm.weights.registry import find_twin, find_weights
+from vcm.weights.tensors import save_tensors
 
 __all__ = ["Extractor", "FeatureKind", "FrozenFeatures", "cached_features", "compute_features", "extractor"]
 

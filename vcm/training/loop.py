@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from vcm.errors import ConfigError
 from vcm.io.files import whole_file, write_atomically
-from vcm.nn.tensor_file import save_tensors
 from vcm.training.checkpoint import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from vcm.training.config import StageConfig, TrainConfig
 from vcm.training.distributed import (
@@ -30,6 +29,7 @@ from vcm.training.distributed import (
     synchronise_norms,
     whole_batch_noise,
 )
+from vcm.weights.tensors import save_tensors
 
 __all__ = ["Stage", "StageResult", "run_stage"]
 

@@ -14,7 +14,6 @@ from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.codecs.scalable.model import base_analysis
 from vcm.errors import ConfigError, TrunkError
 from vcm.io.files import write_atomically
-from vcm.nn.tensor_file import load_tensors
 from vcm.training.config import StageConfig, TrainConfig, load_config
 from vcm.training.data import PictureStore
 from vcm.training.distributed import barrier, pick_device, processes, rank
@@ -24,6 +23,7 @@ from vcm.training.joint import JointStage
 from vcm.training.loop import Stage, StageResult, run_stage
 from vcm.training.stages import BottleneckStage, PictureStage, TwinStage, head_modules
 from vcm.training.teacher import Teacher, TeacherLike
+from vcm.weights.tensors import load_tensors
 
 __all__ = ["TrainResult", "read_holdout", "train"]
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from vcm.errors import OutputError, WeightsError
 from vcm.io.files import whole_file
-from vcm.nn.tensor_file import load_tensors, save_tensors
+from vcm.weights.tensors import load_tensors, save_tensors
 
 
 def test_round_trip_of_views_and_shared_tensors(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from vcm.errors import ModelNotFoundError
 
 __all__ = [
     "FORMAT", "TWIN_FORMAT", "ModelInfo", "TwinInfo", "find_twin", "find_weights", "list_models", "list_twins",
-    "read_metadata",
+    "model_of_layers", "read_metadata",
 ]  # fmt: skip
 
 FORMAT = "vcm-weights-1"
 """The ``format`` entry of a codec's weights file."""
 TWIN_FORMAT = "vcm-twin-1"
 """The ``format`` entry of a pixel twin's weights file."""
-_WEIGHTS = Path(__file__).parent / "weights"
+_WEIGHTS = Path(__file__).parent
 _MAX_HEADER = 1 << 24
 
 
@@ -136,6 +136,18 @@ def list_models() -> tuple[ModelInfo, ...]:
         name, base, enhancement = meta.get("name", path.stem), prints.get("base", ""), prints.get("enhancement", "")
         found.append(ModelInfo(name, path, path.stat().st_size, base, enhancement, card, meta.get("trained", "")))
     return tuple(found)
+
+
+def model_of_layers(base: str, enhancement: str | None) -> ModelInfo | None:
+    """The shipped codec that wrote a file's layers; of two with the same base, that of its enhancement.
+
+    Args:
+        base, enhancement: fingerprints of the layers, hexadecimal; ``None`` where there is no enhancement.
+    """
+    same_base = [model for model in list_models() if model.fingerprint == base]
+    if enhancement is not None:
+        same_base.sort(key=lambda model: model.fingerprint_enhancement != enhancement)
+    return same_base[0] if same_base else None
 
 
 def list_twins() -> tuple[TwinInfo, ...]:

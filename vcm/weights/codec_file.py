@@ -12,11 +12,11 @@ from torch import nn
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.model import ScalableModel
 from vcm.errors import WeightsError
-from vcm.models import FORMAT
 from vcm.nn.blocks import fuse_batchnorm
-from vcm.nn.tensor_file import TensorFile, stored_type
 from vcm.tasks.classification import ClassificationHead
 from vcm.tasks.detection import DetectionHead
+from vcm.weights.registry import FORMAT
+from vcm.weights.tensors import TensorFile, stored_type
 
 __all__ = ["LoadedModel", "assemble", "load_weights"]
 
