@@ -25,6 +25,10 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a value, e.g. stages.0.steps=10.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Start from a shipped model or a weights file, e.g. vcm-s."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Stop cleanly with a checkpoint after this long.", min=0)
@@ -35,7 +39,7 @@ def train(
     from vcm.cli import output as out
     from vcm.training.run import train as run
 
-    result = run(config, overrides=tuple(overrides or ()), resume=resume, minutes=minutes)
+    result = run(config, overrides=tuple(overrides or ()), start=start, resume=resume, minutes=minutes)
     if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks for all
         return
     if json:

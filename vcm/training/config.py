@@ -24,7 +24,7 @@ M = TypeVar("M", bound=BaseModel)
 class Strict(BaseModel):
     """Fields are fixed and an unknown one is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=False, validate_by_alias=True)
 
 
 class DataConfig(Strict):
@@ -66,6 +66,7 @@ class StageConfig(Strict):
         aside: an experiment beside the recipe: the codec that ships, and later stages that do not name it, ignore it.
         blind: the picture path is trained without seeing the base (what layers cost is measured against it).
         start: the stage whose weights this one starts from; by default the last of its kind, else the last twin.
+        from_ (``from`` in YAML): a shipped model or a weights file that it starts from instead.
         steps, batch: length and batch size.
         lr: peak learning rate of AdamW; ``trunk_lr`` multiplies it for the ImageNet trunk.
         warmup: steps of linear warm-up; a cosine to 2 % follows.
@@ -92,6 +93,7 @@ class StageConfig(Strict):
     kind: Literal["twin", "bottleneck", "picture", "joint"]
     data: DataConfig
     start: str | None = None
+    from_: str | None = Field(None, alias="from")
     ship: str | None = None
     aside: bool = False
     blind: bool = False
@@ -150,6 +152,8 @@ class TrainConfig(Strict):
         out: folder for checkpoints and logs.
         architecture: ``small`` (what ships) or ``tiny`` (tests).
         imagenet: start the trunk from the ImageNet weights that a package ships.
+        from_ (``from`` in YAML): a shipped codec or a codec's weights file that every stage without a predecessor
+            starts from; what no stage trains is taken over.
         holdout: validation pictures left out: a text file of ``folder/file`` names.
         device: ``auto`` takes a GPU where there is one.
         checkpoint_minutes: how often a resumable checkpoint is written.
@@ -164,6 +168,7 @@ class TrainConfig(Strict):
     out: Path
     architecture: Literal["small", "tiny"] = "small"
     imagenet: bool = True
+    from_: str | None = Field(None, alias="from")
     holdout: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_minutes: float = Field(4.0, gt=0)
@@ -179,6 +184,8 @@ class TrainConfig(Strict):
                 raise ValueError(f"two stages named {stage.name} would share a folder")
             if stage.start is not None and stage.start not in names:
                 raise ValueError(f"no such earlier stage: {stage.name} starts from {stage.start}")
+            if stage.start is not None and stage.from_ is not None:
+                raise ValueError(f"{stage.name} starts from a stage or from a file, not from both")
             if stage.ship is not None and stage.kind == "bottleneck":
                 raise ValueError(f"{stage.name} cannot ship: only twin, picture and joint stages do on their own")
             names.append(stage.name)

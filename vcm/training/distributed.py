@@ -28,6 +28,7 @@ __all__ = [
     "pick_device",
     "processes",
     "rank",
+    "summed",
     "synchronise_norms",
     "whole_batch_noise",
     "world",
@@ -105,6 +106,16 @@ def normaliser(mass: Tensor, least: float = 1.0) -> Tensor:
     total = mass.detach().clone()
     dist.all_reduce(total)
     return total.clamp(min=least) / world()
+
+
+@torch.no_grad()
+def summed(x: Tensor) -> Tensor:
+    """The sum of every process's ``x``."""
+    if world() == 1:
+        return x
+    total = x.detach().clone()
+    dist.all_reduce(total)
+    return total
 
 
 def agree(stop: bool, device: torch.device) -> bool:

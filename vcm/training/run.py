@@ -7,13 +7,14 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.codecs.scalable.model import base_analysis
 from vcm.errors import ConfigError, TrunkError
-from vcm.io.files import write_atomically
+from vcm.io.files import whole_file, write_atomically
 from vcm.training.config import StageConfig, TrainConfig, load_config
 from vcm.training.data import PictureStore
 from vcm.training.distributed import barrier, pick_device, processes, rank
@@ -23,9 +24,13 @@ from vcm.training.joint import JointStage
 from vcm.training.loop import Stage, StageResult, run_stage
 from vcm.training.stages import BottleneckStage, PictureStage, TwinStage, head_modules
 from vcm.training.teacher import Teacher, TeacherLike
-from vcm.weights.tensors import load_tensors
+from vcm.training.thaw import recentre_norms, thaw
+from vcm.weights.tensors import load_tensors, save_tensors
 
 __all__ = ["TrainResult", "read_holdout", "train"]
+
+_LOOKS = 8
+"""Batches from which thawed BatchNorms get their statistics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class _Done:
         named: of every stage by name.
         latest: of the last stage of each kind that is not aside.
         bases: by name of a picture stage: the base that it was trained on.
+        thawed: by name or path of a model that ships: its weights in training form.
         trained: by weights: the stages that they went through, a few words each.
     """
 
@@ -66,10 +72,13 @@ class _Done:
     latest: dict[str, Path]
     bases: dict[str, Path] = field(default_factory=dict)
     trained: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    thawed: dict[str, Path] = field(default_factory=dict)
 
     def finish(self, config: StageConfig, weights: Path) -> None:
         """Take a finished stage in."""
-        if config.start is not None:
+        if config.from_ is not None:
+            origins = [self.thawed[config.from_]]
+        elif config.start is not None:
             origins = [self.named[config.start]]
         elif config.kind in ("twin", "picture"):
             origins = [self.latest[kind] for kind in (config.kind,) if kind in self.latest]
@@ -82,6 +91,8 @@ class _Done:
         if config.kind == "picture":
             self.bases[config.name] = self.latest["bottleneck"]
         if not config.aside:
+            if config.kind == "twin" and self.latest.get("bottleneck") in self.thawed.values():
+                del self.latest["bottleneck"]  # the base that shipped is not this twin's: a bottleneck stage comes next
             for kind in ("bottleneck", "picture") if config.kind == "joint" else (config.kind,):
                 self.latest[kind] = weights
 
@@ -115,13 +126,32 @@ class _Run:
 
     @staticmethod
     def _before(config: StageConfig, done: _Done) -> Path | None:
+        if config.from_ is not None:
+            return done.thawed[config.from_]
         return done.latest.get(config.kind) if config.start is None else done.named[config.start]
 
-    def stage(self, config: StageConfig, done: _Done) -> Stage:
-        """The stage with the weights that it starts from, on the run's device."""
+    def stage(self, config: StageConfig, done: _Done, *, fresh: bool) -> Stage:
+        """The stage with the weights that it starts from, on the run's device.
+
+        Args:
+            config: the stage's.
+            done: the stages before it.
+            fresh: no checkpoint will replace those weights: thawed BatchNorms need statistics.
+        """
         stage = self._stage(config, done)
         stage.to(self.device)
+        if fresh and self._before(config, done) in done.thawed.values():
+            recentre_norms(stage.modules, lambda: self._look(stage))
         return stage
+
+    @torch.no_grad()
+    def _look(self, stage: Stage) -> None:
+        """Show ``stage`` some batches of its own."""
+        index = self.recipe.stages.index(stage.config)
+        for step in range(_LOOKS):
+            rng = np.random.default_rng([self.recipe.seed, index, step])
+            torch.manual_seed(int(rng.integers(2**62)))
+            stage.loss(step, rng)
 
     def _stage(self, config: StageConfig, done: _Done) -> Stage:
         store = self.store(config)
@@ -146,8 +176,12 @@ class _Run:
         before = self._before(config, done) or done.latest.get("twin")
         if before is not None:
             found = _of(stage.modules, before)
+            if self.recipe.from_ is not None:  # a twin has no classifier and no entropy model
+                found = _of(stage.modules, done.thawed[self.recipe.from_]) | found
             missing = stage.modules.load_state_dict(found, strict=False)
             new = {n.split(".")[0] for n in missing.missing_keys} - {"base"}
+            if config.from_ is not None:
+                new -= {"classify"}  # a twin's file has none
             if new or missing.unexpected_keys:
                 raise ConfigError(
                     "the previous stage's weights do not fit", found=sorted(new) + missing.unexpected_keys
@@ -164,6 +198,7 @@ def train(
     path: str | Path,
     *,
     overrides: tuple[str, ...] = (),
+    start: str | None = None,
     resume: bool = False,
     minutes: float | None = None,
     quiet: bool = False,
@@ -174,6 +209,7 @@ def train(
     Args:
         path: YAML configuration.
         overrides: ``a.b=c`` changes.
+        start: the shipped codec or weights file that stages without a predecessor start from, as ``from`` in a recipe.
         resume: skip finished stages and continue the unfinished one from its checkpoint.
         minutes: stop cleanly with a checkpoint after this long, all stages together.
         quiet: no progress bar.
@@ -182,9 +218,12 @@ def train(
     Raises:
         ConfigError: the configuration is wrong, or data or teacher are not there, or a stage that is resumed began with
             other settings.
+        ModelNotFoundError, WeightsError, TrunkError: what it starts from is not there or is inconsistent.
         MissingDependencyError: an extra is not installed.
     """
     recipe = load_config(path, overrides)
+    if start is not None:
+        recipe = recipe.model_copy(update={"from_": start})
     with processes(pick_device(recipe.device)):
         return _train(recipe, _Run(recipe, teacher), resume, minutes, quiet)
 
@@ -195,6 +234,7 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
     done = _Done({}, {})
     weights: Path | None = None
     began = time.monotonic()
+    _thaw(recipe, done, write=first)
     if first and not resume:
         # What an earlier run left must not be taken for this one's when this one is resumed.
         for config in recipe.stages:
@@ -209,7 +249,8 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
             results.append(StageResult(finished, config.steps, True))
         else:
             torch.manual_seed(recipe.seed * 1000 + index)  # for the first weights; steps are seeded one by one
-            stage = run.stage(config, done)
+            checkpoint = recipe.out / config.name / "checkpoint.json"
+            stage = run.stage(config, done, fresh=not (resume and checkpoint.is_file()))
             left = None if minutes is None else max(0.0, minutes - (time.monotonic() - began) / 60)
             result = run_stage(stage, recipe, index, resume=resume, minutes=left, quiet=quiet)
             results.append(result)
@@ -237,6 +278,25 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
     return TrainResult(tuple(results), weights)
 
 
+def _thaw(recipe: TrainConfig, done: _Done, *, write: bool) -> None:
+    """Take in the models that the recipe starts from, in training form.
+
+    Raises:
+        ModelNotFoundError, WeightsError, TrunkError: as of :func:`vcm.training.thaw.thaw`.
+    """
+    for source in dict.fromkeys(s for s in (recipe.from_, *(c.from_ for c in recipe.stages)) if s is not None):
+        path = recipe.out / "from" / f"{len(done.thawed)}.safetensors"
+        if write:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as part:
+                save_tensors(part, thaw(source))
+        done.thawed[source] = path
+        done.trained[path] = (f"weights of {source}",)
+    if recipe.from_ is not None:
+        for kind in ("twin", "bottleneck", "picture"):
+            done.latest[kind] = done.thawed[recipe.from_]
+
+
 def _remember(recipe: TrainConfig, config: StageConfig, *, write: bool) -> None:
     """Write down the settings of a stage; a resumed one must have those that it began with.
 
@@ -247,7 +307,12 @@ def _remember(recipe: TrainConfig, config: StageConfig, *, write: bool) -> None:
     settings: dict[str, object] = {}
     for key, value in json.loads(config.model_dump_json(exclude={"ship", "aside"}, exclude_defaults=True)).items():
         settings |= {f"{key}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {key: value}
-    settings |= {"seed": recipe.seed, "architecture": recipe.architecture, "imagenet": recipe.imagenet}
+    settings |= {
+        "from": recipe.from_,
+        "seed": recipe.seed,
+        "architecture": recipe.architecture,
+        "imagenet": recipe.imagenet,
+    }
     if path.is_file():
         began = json.loads(path.read_text())
         for key in sorted(settings.keys() | began.keys()):
