@@ -1,11 +1,11 @@
 """The seam between a codec's logic, which is numpy, and its networks, which a runtime runs.
 
 A runtime implements :class:`Networks`: one method, ``run(name, *arrays)``. The names of the scalable family, with what
-goes in and comes out, are below; :func:`signatures` gives them as data. Imports numpy, and neither torch nor onnxruntime.
+goes in and comes out, are below; :func:`signatures` gives them as data. Imports numpy, neither torch nor onnxruntime.
 
 **Arrays.** Every array is a C-contiguous float32 ``(1, channels, rows, columns)`` unless it says otherwise; a runtime
-must not change an array that it is given, and the caller may change one that it gets. Letters: ``C`` and ``B`` channels
-of the picture's and of the base's latents, ``Z`` of a layer's hyper-latents, ``W`` width of its parameter networks, ``P``
+must not change an array that it is given, and the caller may change one that it gets. Letters: ``C``, ``B`` channels of
+the picture's and of the base's latents, ``Z`` of a layer's hyper-latents, ``W`` width of its parameter networks, ``P``
 channels of the base's features in the picture's networks, ``S`` channels of one slice, ``K`` classes; ``h, w`` latent
 positions, and ``hz, wz`` those of the hyper-latents, ``ceil(h / 4), ceil(w / 4)``.
 
@@ -41,7 +41,7 @@ name                          in                                                
 ``classify``                  y_base (1, B, h, w); quality (1,) 0 … 1                     logits (1, K)
 ============================  ==========================================================  ===========================
 
-``LAYER`` is ``base`` or ``picture``. Parameters are means in 1/256 of a unit (the first S channels), then log2 scales in
+``LAYER`` is ``base`` or ``picture``. Parameters are means in 1/256 of a unit (first S channels), then log2 scales in
 1/32 octaves. The grids of ``detect`` are (2h, 2w), (h, w), (h₂, w₂) and (h₄, w₄) with ``h₂ = ceil(h / 2)`` and ``h₄ =
 ceil(h₂ / 2)``. Heads of other tasks have names of their own.
 """
