@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.errors import MissingDependencyError, OptionError
-from vcm.eval.ground_truth import CocoGroundTruth
+from vcm.io.coco import CocoGroundTruth
 from vcm.structures import Detections
 
 __all__ = [

@@ -26,8 +26,8 @@ from PIL import Image as PilImage
 
 from vcm.codecs.protocol import Image
 from vcm.errors import ImageError, OptionError
-from vcm.eval.ground_truth import CocoGroundTruth
 from vcm.eval.openimages import find_boxes_csv, load_openimages
+from vcm.io.coco import CocoGroundTruth
 from vcm.io.pictures import AlphaWarning, load_image
 
 __all__ = ["SUFFIXES", "Dataset", "Layout", "Picture", "load_dataset", "read_picture"]

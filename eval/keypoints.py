@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vcm.errors import OptionError
 from vcm.eval.accuracy import MatchTable, match_table, run_coco
 from vcm.eval.bootstrap import ConfidenceInterval, accumulate, draw_resamples, percentile_interval
-from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
+from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Keypoints
 
 __all__ = ["FeatureComparison", "FeatureRow", "KeypointAccuracy", "compare_features", "evaluate_keypoints"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vcm.errors import AnnotationError
-from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
+from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import COCO_CATEGORY_IDS, COCO_NAMES
 
 __all__ = ["COCO_NAME", "find_boxes_csv", "load_openimages"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vcm.errors import OptionError
-from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
+from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Detections
 
 __all__ = ["DEFAULT_SCORE", "pseudo_ground_truth"]

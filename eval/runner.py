@@ -19,7 +19,6 @@ from vcm.allocator import keep_freed_memory
 from vcm.codecs.protocol import CodecInfo, ImageCodec, LatentTaskCodec
 from vcm.errors import OptionError
 from vcm.eval.data import Dataset, Picture
-from vcm.eval.ground_truth import CocoGroundTruth, CocoImage
 from vcm.eval.machines import Machine, MachineInfo
 from vcm.eval.metrics import metric
 from vcm.eval.protocols import Point, Protocol
@@ -27,6 +26,7 @@ from vcm.eval.pseudo import pseudo_ground_truth
 from vcm.eval.records import Cache, Record, cache_path
 from vcm.eval.views import check_names
 from vcm.eval.worker import Job, Worker
+from vcm.io.coco import CocoGroundTruth, CocoImage
 
 __all__ = ["CodecRun", "Run", "Skipped", "run"]
 

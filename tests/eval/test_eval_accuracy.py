@@ -10,7 +10,7 @@ import pytest
 
 from vcm.errors import OptionError
 from vcm.eval.accuracy import IOU_THRESHOLDS, evaluate_detections
-from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
+from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import COCO_CATEGORY_IDS, Detections
 
 CATEGORIES = (Category(1, "person"), Category(3, "car"), Category(13, "stop sign"), Category(90, "toothbrush"))

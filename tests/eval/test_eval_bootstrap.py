@@ -24,7 +24,7 @@ from vcm.eval.bootstrap import (
     resample_bpp,
     resample_mean,
 )
-from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
+from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 
 CATEGORIES = (Category(1, "person"), Category(3, "car"), Category(13, "stop sign"), Category(90, "toothbrush"))
 

@@ -19,12 +19,12 @@ from vcm.errors import FormatError, OutputError
 from vcm.eval.data import Dataset, load_dataset
 from vcm.eval.evaluate import complete_codecs, evaluate
 from vcm.eval.figures import row_range
-from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
 from vcm.eval.machines import MachineInfo
 from vcm.eval.protocols import Protocol
 from vcm.eval.report import format_value
 from vcm.eval.results import Results, compare, read_results, write_atomically
 from vcm.eval.summary import Row
+from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Detections
 
 pytest.importorskip("matplotlib")

@@ -18,12 +18,12 @@ from vcm.codecs.pillow import UncompressedCodec, jpeg
 from vcm.codecs.protocol import CodecInfo, Image, QualityRange
 from vcm.errors import ImageError, OptionError
 from vcm.eval.data import Dataset, Picture, load_dataset
-from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
 from vcm.eval.machines import MachineInfo
 from vcm.eval.protocols import Protocol
 from vcm.eval.records import Cache, Found, Record
 from vcm.eval.runner import run
 from vcm.eval.worker import HEAD
+from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Detections
 
 T = TypeVar("T")

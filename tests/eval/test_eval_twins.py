@@ -22,7 +22,6 @@ from vcm.eval.bootstrap import ResampledCurve
 from vcm.eval.data import Dataset, load_dataset
 from vcm.eval.deltas import compare_within, relative
 from vcm.eval.evaluate import complete_codecs, evaluate
-from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
 from vcm.eval.machines import MachineInfo, load_machines
 from vcm.eval.machines_twin import TwinMachine
 from vcm.eval.protocols import Protocol
@@ -30,6 +29,7 @@ from vcm.eval.results import Results, read_results
 from vcm.eval.runner import run as measure
 from vcm.eval.targets import targets
 from vcm.eval.views import BEST, Measured, Measurement, View, check_names, merge, views_of
+from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Detections
 
 pytest.importorskip("matplotlib")

@@ -1,18 +1,14 @@
-"""Ground truth: reading COCO files, refusing nonsense, and pseudo ground truth."""
+"""COCO files: reading annotations, keypoints and results, and refusing nonsense."""
 
 from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
 from vcm.errors import AnnotationError, FormatError, LimitError, OptionError
-from vcm.eval import ground_truth as module
-from vcm.eval.accuracy import evaluate_detections
-from vcm.eval.ground_truth import Category, CocoGroundTruth, CocoImage
-from vcm.eval.pseudo import pseudo_ground_truth
-from vcm.structures import COCO_CATEGORY_IDS, COCO_NAMES, Detections
+from vcm.io import coco as module
+from vcm.io.coco import COCO_CATEGORIES, Category, CocoGroundTruth, CocoImage, read_results
 
 
 def good():
@@ -87,6 +83,12 @@ def broken(change):
         (lambda d: d["images"][0].update(file_name="../../etc/passwd"), "leaves its folder"),
         (lambda d: d["images"][0].update(file_name="/etc/passwd"), "leaves its folder"),
         (lambda d: d["images"][0].update(file_name=""), "file_name"),
+        (lambda d: d["images"][0].update(file_name="."), "leaves its folder"),
+        (lambda d: d["images"][0].update(file_name="sub/../a.jpg"), "leaves its folder"),
+        (lambda d: d["images"][0].update(file_name="./a.jpg"), "file_name there twice.*found a.jpg"),
+        (lambda d: d.pop("categories"), "categories is not a list"),
+        (lambda d: d.pop("annotations"), "annotations is not a list"),
+        (lambda d: d["images"][0].pop("width"), r"images\[0\].width"),
         (lambda d: d["categories"][0].update(id=1), "id there twice"),
         (lambda d: d["categories"][0].pop("name"), r"categories\[0\].name"),
         (lambda d: d["annotations"][0].update(image_id=5), r"annotations\[0\].image_id.*found 5"),
@@ -139,35 +141,98 @@ def test_from_boxes():
         CocoGroundTruth.from_boxes("x", images, categories, {4: ([[11, 2, 1, 22]], [1])})
 
 
-def detections(rng, width, height, n=12):
-    corner = rng.uniform(0, 200, (n, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(10, 90, (n, 2))], axis=1).astype(np.float32)
-    scores = rng.permutation(np.linspace(0.05, 0.95, n)).astype(np.float32)
-    return Detections(boxes, scores, rng.integers(0, 80, n).astype(np.int64), width, height)
+def test_pictures_of_one_base_name_are_two(tmp_path):
+    data = good()
+    data["images"] = [{"id": i, "file_name": f"{i}/1.jpg", "width": 9, "height": 9} for i in (4, 9)]
+    truth = CocoGroundTruth.from_json(write(tmp_path, data))
+    assert {name: rows.tolist() for name, rows in truth.rows().items()} == {"4/1.jpg": [0], "9/1.jpg": [1, 2]}
+    assert truth.corners[2].tolist() == [5, 5, 5, 12]
 
 
-def test_pseudo_ground_truth():
-    rng = np.random.default_rng(0)
-    images = [CocoImage(k, f"{k}.png", 300, 310) for k in (2, 5)]
-    found = {i.id: detections(rng, 300, 310) for i in images}
-    truth = pseudo_ground_truth(images, found, machine="yolox_nano", score=0.5)
-    assert (truth.name, truth.pseudo) == ("pseudo:yolox_nano@0.5", True)
-    assert len(truth.boxes) == sum(int((d.scores >= 0.5).sum()) for d in found.values()) == 12
-    assert truth.category_ids == COCO_CATEGORY_IDS
-    assert tuple(c.name for c in truth.categories) == COCO_NAMES
-    # Its own detections score 100, for all that lie below the threshold rank behind; others do not.
-    own = evaluate_detections(truth, found)
-    assert own.ap == pytest.approx(100)
-    assert (own.ground_truth, own.pseudo) == ("pseudo:yolox_nano@0.5", True)
-    assert evaluate_detections(truth, {i.id: detections(rng, 300, 310) for i in images}).ap < 50
+def test_pictures_without_boxes_have_no_rows(tmp_path):
+    data = good()
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] == 9]
+    truth = CocoGroundTruth.from_json(write(tmp_path, data))
+    assert {name: rows.tolist() for name, rows in truth.rows().items()} == {"a.jpg": [], "sub/b.jpg": [0, 1]}
 
 
-def test_pseudo_ground_truth_refusals():
-    rng = np.random.default_rng(0)
-    images = [CocoImage(2, "2.png", 300, 310)]
-    with pytest.raises(OptionError, match="found 2"):
-        pseudo_ground_truth(images, {}, machine="m")
-    with pytest.raises(OptionError, match="expected 300x310, found 310x300"):
-        pseudo_ground_truth(images, {2: detections(rng, 310, 300)}, machine="m")
-    with pytest.raises(OptionError, match="score"):
-        pseudo_ground_truth(images, {2: detections(rng, 300, 310)}, machine="m", score=1.5)
+def test_partial_files(tmp_path):
+    path = write(tmp_path, {"images": [{"id": 4, "file_name": "./x//a.jpg"}]})
+    truth = CocoGroundTruth.from_json(path, partial=True)
+    assert truth.images == (CocoImage(4, "x/a.jpg", 0, 0),)
+    assert (truth.categories, truth.boxes.shape) == (COCO_CATEGORIES, (0, 4))
+    image = {"id": 4, "file_name": "a.jpg", "width": 5, "height": None}
+    path = write(tmp_path, {"images": [image]})
+    with pytest.raises(AnnotationError, match=r"height: expected an integer 0"):
+        CocoGroundTruth.from_json(path, partial=True)
+
+
+def with_keypoints(**changes):
+    data = good()
+    data["categories"][1]["keypoints"] = ["nose", "tail"]
+    data["annotations"][0]["keypoints"] = [1, 2, 2, 0, 0, 0]
+    data["annotations"][1]["keypoints"] = []
+    data.update(changes)
+    return data
+
+
+def test_keypoints(tmp_path):
+    truth = CocoGroundTruth.from_json(write(tmp_path, with_keypoints()), keypoints=True)
+    assert truth.keypoint_names == ("nose", "tail")
+    assert truth.keypoints.tolist() == [[[1, 2, 2], [0, 0, 0]], [[0, 0, 0]] * 2, [[0, 0, 0]] * 2]
+    assert truth.select([9]).keypoints.shape == (2, 2, 3)
+    named = write(tmp_path, with_keypoints(keypoint_names=["a", "b"]))
+    assert CocoGroundTruth.from_json(named, keypoints=True).keypoint_names == ("a", "b")
+    assert CocoGroundTruth.from_json(named).keypoint_names == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["categories"][1].pop("keypoints"), "names of keypoints: expected a list of strings"),
+        (lambda d: d.update(keypoint_names=["a", "a"]), "there twice"),
+        (lambda d: d.update(keypoint_names=["a", 3]), "list of strings"),
+        (lambda d: d["annotations"][0].update(keypoints=[1, 2]), "expected 6 numbers, found 2"),
+        (lambda d: d["annotations"][0].update(keypoints="abc"), "expected 6 numbers, found str"),
+        (lambda d: d["annotations"][0].update(keypoints=[1, 2, 3, 0, 0, 0]), "visibilities"),
+        (lambda d: d["annotations"][0].update(keypoints=[1, float("inf"), 2, 0, 0, 0]), "keypoints: expected a number"),
+    ],
+)
+def test_nonsensical_keypoints_are_refused(tmp_path, change, message):
+    data = with_keypoints()
+    change(data)
+    with pytest.raises(AnnotationError, match=message):
+        CocoGroundTruth.from_json(write(tmp_path, data), keypoints=True)
+
+
+ROW = {"image_id": 4, "category_id": 18, "bbox": [1, 2, 3, 4], "score": 0.5}
+
+
+def test_results(tmp_path):
+    rows = [ROW, {**ROW, "image_id": "b/a.jpg", "category_id": 90}, {**ROW, "score": 1}]
+    rows.append({"file_name": "./b/a.jpg", "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0})
+    found = read_results(write(tmp_path, rows, "pseudo.json"), [CocoImage(4, "a.jpg", 9, 9)])
+    assert found.file_names == ("a.jpg", "b/a.jpg")
+    assert {name: rows.tolist() for name, rows in found.rows().items()} == {"a.jpg": [0, 2], "b/a.jpg": [1, 3]}
+    assert found.corners[0].tolist() == [1, 2, 4, 6]
+    assert found.box_categories.tolist() == [18, 90, 18, 1]
+    assert found.scores.tolist() == [0.5, 0.5, 1, 0]
+    assert read_results(write(tmp_path, [], "none.json")).rows() == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({}, "expected a list, found dict"),
+        ([3], r"\[0\]: expected an object"),
+        ([{**ROW, "image_id": 5}], "image_id: expected an id of a picture, or a path, found 5"),
+        ([{**ROW, "image_id": True}], "image_id"),
+        ([{**ROW, "image_id": "../x"}], "leaves its folder"),
+        ([{**ROW, "category_id": 12}], "category_id"),
+        ([{**ROW, "score": None}], "score: expected a number"),
+        ([ROW, {**ROW, "bbox": [0, 0, -1, 1]}], r"\[1\].bbox.*width and height"),
+    ],
+)
+def test_nonsensical_results_are_refused(tmp_path, rows, message):
+    with pytest.raises(AnnotationError, match=message):
+        read_results(write(tmp_path, rows, "pseudo.json"), [CocoImage(4, "a.jpg", 9, 9)])
