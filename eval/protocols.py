@@ -1,4 +1,4 @@
-"""Evaluation protocols: which points of which codecs are measured by what, from a YAML file in ``configs/``."""
+"""Evaluation protocols: which points of which codecs are measured by what; YAML files in ``configs/protocols/``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Accuracy = Literal["ap", "ap50", "person_ap50", "ap50_frequent"]
 
 _FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
 # configs/ stands beside eval/ in a checkout and in an installed package alike.
-_FOLDER = Path(__file__).resolve().parent.parent / "configs"
+_FOLDER = Path(__file__).resolve().parent.parent / "configs" / "protocols"
 _METRIC_NAMES = frozenset(metric.name for metric in METRICS)
 
 
@@ -175,13 +175,7 @@ class Protocol(_Strict):
 
 def list_protocols() -> tuple[str, ...]:
     """Names of the shipped protocols."""
-    found = []
-    for path in sorted(_FOLDER.glob("*.yaml")):
-        data = yaml.safe_load(path.read_text("utf-8"))
-        # Training configurations lie in the same folder; a protocol is what has departures to declare.
-        if isinstance(data, dict) and "departures" in data:
-            found.append(path.stem)
-    return tuple(found)
+    return tuple(path.stem for path in sorted(_FOLDER.glob("*.yaml")))
 
 
 def load_protocol(name: str | Path) -> Protocol:
