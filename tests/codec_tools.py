@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vcm.api import Codec
 from vcm.bitstream import Bitstream
-from vcm.codecs.scalable.entropy_net import LayerSpec
+from vcm.codecs.scalable.config import LayerSpec
 from vcm.codecs.scalable.latent_coder import LatentCoder
 from vcm.codecs.scalable.model import ScalableModel, _tile_slices
 from vcm.entropy import SKIP_INDEX, Decoder, Encoder

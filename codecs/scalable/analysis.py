@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcm.nn.blocks import ConvNormAct
-from vcm.nn.trunk import LITE0_BLOCKS, BlockSpec, Trunk
+from vcm.nn.lite0 import LITE0_BLOCKS, BlockSpec
+from vcm.nn.trunk import Trunk
 
 __all__ = ["BaseAnalysis"]
 

@@ -1,19 +1,44 @@
-"""Architectures of the scalable model, by name."""
+"""Architectures of the scalable model, by name: shapes as data, without a tensor library."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vcm.codecs.scalable.entropy_net import LayerSpec
-from vcm.nn.trunk import LITE0_BLOCKS, BlockSpec
+from vcm.nn.lite0 import LITE0_BLOCKS, BlockSpec
 from vcm.structures import LatentSpec
 
-__all__ = ["ARCHITECTURES", "Architecture"]
+__all__ = ["ARCHITECTURES", "Architecture", "LayerSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """Shape of one layer's latents and entropy model.
+
+    Attributes:
+        channels: of ``y`` (stride 16 of the layer's coded picture).
+        slices: equal channel groups, coded one after the other.
+        hyper: channels of ``z`` (stride 64).
+        width: channels of the parameter networks.
+        base: channels of the base latents that this layer is conditioned on; 0 for the base itself.
+        base_width: channels into which those are compressed.
+    """
+
+    channels: int
+    slices: int
+    hyper: int
+    width: int
+    base: int = 0
+    base_width: int = 0
+
+    @property
+    def slice_channels(self) -> int:
+        """Channels of one slice."""
+        return self.channels // self.slices
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """All widths of a model.
+    """All widths of a codec; heads have shapes of their own.
 
     Attributes:
         name: as stored in a weights file.
@@ -21,7 +46,6 @@ class Architecture:
         stem, blocks, merge: the base trunk.
         analysis, synthesis: widths of the picture path.
         preview: width of the preview network.
-        head, feature, classify: widths of the heads.
         base_gain, picture_gain: initial log2 gains at quality 0 and 1.
     """
 
@@ -34,9 +58,6 @@ class Architecture:
     analysis: tuple[int, int, int]
     synthesis: tuple[int, int, int, int]
     preview: int
-    head: int
-    feature: int
-    classify: int
     base_gain: tuple[float, float] = (-1.5, 2.0)
     picture_gain: tuple[float, float] = (1.0, 3.5)
 
@@ -57,14 +78,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         base=LayerSpec(48, 1, 8, 64),
         picture=LayerSpec(320, 5, 24, 48, base=48, base_width=32),
         stem=32, blocks=LITE0_BLOCKS, merge=160, analysis=(32, 64, 128), synthesis=(160, 128, 48, 24), preview=96,
-        head=192, feature=96, classify=128,
     ),
     "tiny": Architecture(
         name="tiny",
         base=LayerSpec(8, 1, 4, 12),
         picture=LayerSpec(16, 2, 4, 12, base=8, base_width=8),
         stem=8, blocks=_TINY_BLOCKS, merge=20, analysis=(8, 12, 16), synthesis=(16, 16, 8, 8), preview=16,
-        head=16, feature=16, classify=16,
         picture_gain=(-1.0, 4.0),
     ),
 }  # fmt: skip

@@ -7,62 +7,21 @@ inside each slice: every position of a pass is independent of the others, so not
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vcm.codecs.scalable.config import LayerSpec
+from vcm.codecs.scalable.fixed_point import MEAN_UNIT, SCALE_ORIGIN, SCALE_UNIT
 from vcm.nn.integer import IntConv2d, QuantConv2d
 
 __all__ = [
-    "CONTEXT_STEPS",
-    "MEAN_UNIT",
-    "SCALE_UNIT",
     "ConvFactory",
     "EntropyNet",
-    "LayerSpec",
     "int_conv",
     "quant_conv",
 ]
-
-MEAN_UNIT = 256
-"""Integer units of a predicted mean per real unit of ``y``."""
-SCALE_UNIT = 32
-"""Steps of the log-scale index per octave."""
-SCALE_ORIGIN = 6
-"""Scale index 0 stands for sigma = 2**-6."""
-CONTEXT_STEPS = 8
-"""Integer units of a context value (``y_hat`` or ``z_hat`` as a network reads it) per real unit.
-
-Contexts are clamped to -128 … 127."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerSpec:
-    """Shape of one layer's latents and entropy model.
-
-    Attributes:
-        channels: of ``y`` (stride 16 of the layer's coded picture).
-        slices: equal channel groups, coded one after the other.
-        hyper: channels of ``z`` (stride 64).
-        width: channels of the parameter networks.
-        base: channels of the base latents that this layer is conditioned on; 0 for the base itself.
-        base_width: channels into which those are compressed.
-    """
-
-    channels: int
-    slices: int
-    hyper: int
-    width: int
-    base: int = 0
-    base_width: int = 0
-
-    @property
-    def slice_channels(self) -> int:
-        """Channels of one slice."""
-        return self.channels // self.slices
-
 
 ConvFactory = Callable[[int, int, int, bool], nn.Module]
 """``(c_in, c_out, kernel, hidden)`` to a layer; one that is not hidden gives two halves: means, then scale indexes."""

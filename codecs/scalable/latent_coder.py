@@ -14,20 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from vcm.codecs.scalable.entropy_net import (
-    CONTEXT_STEPS,
-    MEAN_UNIT,
-    SCALE_ORIGIN,
-    SCALE_UNIT,
-    EntropyNet,
-    LayerSpec,
-    first_pass_mask,
-    int_conv,
-)
-from vcm.codecs.scalable.latent_model import KNOTS, HyperAnalysis
+from vcm.codecs.scalable.config import LayerSpec
+from vcm.codecs.scalable.entropy_net import EntropyNet, first_pass_mask, int_conv
+from vcm.codecs.scalable.fixed_point import CONTEXT_STEPS, KNOTS, MEAN_UNIT, SCALE_ORIGIN, SCALE_UNIT, power_of_two
+from vcm.codecs.scalable.latent_model import HyperAnalysis
 from vcm.entropy import MAX_SYMBOL, NUM_SCALES, SCALE_MIN_LOG2, SCALE_STEPS_PER_OCTAVE, SKIP_INDEX, Decoder, Encoder
 from vcm.errors import OptionError, WeightsError
-from vcm.nn.integer import IntConv2d, power_of_two, round_shift
+from vcm.nn.integer import IntConv2d, round_shift
 
 __all__ = ["FIXED_BITS", "MAX_QUALITY", "CodedTile", "LatentCoder", "SymbolCoder"]
 

@@ -13,22 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcm.codecs.scalable.entropy_net import (
-    CONTEXT_STEPS,
-    MEAN_UNIT,
-    SCALE_ORIGIN,
-    SCALE_UNIT,
-    EntropyNet,
-    LayerSpec,
-    first_pass_mask,
-    quant_conv,
-)
+from vcm.codecs.scalable.config import LayerSpec
+from vcm.codecs.scalable.entropy_net import EntropyNet, first_pass_mask, quant_conv
+from vcm.codecs.scalable.fixed_point import CONTEXT_STEPS, KNOTS, MEAN_UNIT, SCALE_ORIGIN, SCALE_UNIT
 from vcm.nn.integer import round_ste
 
-__all__ = ["KNOTS", "HyperAnalysis", "LatentModel", "LatentOutput", "gaussian_bits"]
+__all__ = ["HyperAnalysis", "LatentModel", "LatentOutput", "gaussian_bits"]
 
-KNOTS = 8
-"""Knots of the gain curve over quality 0 … 1."""
 MIN_SIGMA = 2.0**-4
 SKIP_SIGMA = 2.0**-3 * 2.0 ** (-0.5 / 8)
 """Below this scale a symbol is not coded: table index 8 is 2**-3, and indexes are rounded."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vcm.bitstream import ChunkKind, Header, Layer, coded_size, tiles
 from vcm.codecs.scalable.analysis import BaseAnalysis
+from vcm.codecs.scalable.build import shipped_modules
 from vcm.codecs.scalable.config import Architecture
 from vcm.codecs.scalable.latent_coder import FIXED_BITS, MAX_QUALITY, LatentCoder
 from vcm.codecs.scalable.picture import (
@@ -26,7 +27,6 @@ from vcm.codecs.scalable.picture import (
 from vcm.codecs.scalable.windows import analyse, windows
 from vcm.entropy import TABLE_DIGEST
 from vcm.errors import FingerprintError, LimitError, OptionError
-from vcm.nn.blocks import fuse_batchnorm
 
 __all__ = [
     "BASE_SIDE",
@@ -34,7 +34,6 @@ __all__ = [
     "MAX_BASE_PIXELS",
     "BaseLatents",
     "ScalableModel",
-    "base_analysis",
     "base_latents",
     "default_base_scale",
     "picture_tensor",
@@ -53,11 +52,6 @@ _BASE_HALO = 32
 BASE_SIDE = 480
 """Longest side that a base is coded near by default, pixels: chosen on held-out pictures (docs/training.md)."""
 _PICTURE_HALO = 8
-
-
-def base_analysis(a: Architecture) -> BaseAnalysis:
-    """The base's ``g_a``."""
-    return BaseAnalysis(a.base.channels, a.merge, a.blocks, a.stem)
 
 
 def default_base_scale(width: int, height: int) -> int:
@@ -124,18 +118,19 @@ class ScalableModel(nn.Module):
         base_id, picture_id: names for the meaning of the latents; part of the layers' fingerprints.
     """
 
+    analysis: BaseAnalysis
+    base: LatentCoder
+    picture_analysis: PictureAnalysis
+    picture: LatentCoder
+    synthesis: PictureSynthesis
+    preview: Preview
+
     def __init__(self, architecture: Architecture, base_id: str, picture_id: str) -> None:
         super().__init__()
-        a = self.architecture = architecture
+        self.architecture = architecture
         self.base_id, self.picture_id = base_id, picture_id
-        self.analysis = base_analysis(a)
-        fuse_batchnorm(self.analysis)
-        self.base = LatentCoder(a.base)
-        self.picture_analysis = PictureAnalysis(a.picture.channels, a.analysis)
-        self.picture = LatentCoder(a.picture)
-        self.synthesis = PictureSynthesis(a.picture.channels, a.base.channels, a.synthesis)
-        self.preview = Preview(a.base.channels, a.preview)
-        self.eval().requires_grad_(False)
+        for name, module in shipped_modules(architecture).items():
+            self.add_module(name, module)
 
     def _fingerprint(self, coder: LatentCoder, identity: str) -> bytes:
         digest = blake2b(f"{identity}\0{TABLE_DIGEST}".encode(), digest_size=8)

@@ -23,7 +23,7 @@ from tiny import TINY_WEIGHTS, tiny_codec
 
 import vcm
 from vcm.bitstream import Bitstream
-from vcm.codecs.scalable.entropy_net import LayerSpec
+from vcm.codecs.scalable.config import LayerSpec
 from vcm.codecs.scalable.latent_coder import MAX_QUALITY, LatentCoder
 from vcm.codecs.scalable.latent_model import LatentModel
 from vcm.entropy import SKIP_INDEX

@@ -23,7 +23,7 @@ from torch import Tensor
 import vcm
 from vcm.api import Codec
 from vcm.codecs.scalable import latent_coder
-from vcm.codecs.scalable.entropy_net import SCALE_ORIGIN, SCALE_UNIT
+from vcm.codecs.scalable.fixed_point import SCALE_ORIGIN, SCALE_UNIT
 from vcm.codecs.scalable.latent_coder import LatentCoder
 from vcm.codecs.scalable.model import _tile_slices
 from vcm.entropy import SKIP_INDEX

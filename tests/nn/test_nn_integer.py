@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vcm.codecs.scalable.entropy_net import MEAN_UNIT, SCALE_UNIT, quant_conv
+from vcm.codecs.scalable.entropy_net import quant_conv
+from vcm.codecs.scalable.fixed_point import MEAN_UNIT, SCALE_UNIT, power_of_two
 from vcm.errors import WeightsError
 from vcm.nn.integer import (
     MAX_ACCUMULATOR,
     MAX_MULTIPLIER,
     IntConv2d,
     QuantConv2d,
-    power_of_two,
     round_shift,
     round_ste,
 )

@@ -13,8 +13,8 @@ from fake_teacher import FakeTeacher
 from safetensors.torch import load_file
 
 import vcm
+from vcm.codecs.scalable.build import base_analysis
 from vcm.codecs.scalable.config import ARCHITECTURES
-from vcm.codecs.scalable.model import base_analysis
 from vcm.errors import ConfigError
 from vcm.training.config import load_config
 from vcm.training.degrade import degrade, plan_degradations

@@ -12,8 +12,6 @@ network topology serves both.
 
 from __future__ import annotations
 
-from functools import cache
-from math import isqrt
 from typing import Any
 
 import torch
@@ -22,7 +20,7 @@ from torch import Tensor, nn
 
 from vcm.errors import WeightsError
 
-__all__ = ["ACTIVATION_UNIT", "IntConv2d", "QuantConv2d", "power_of_two", "round_shift", "round_ste"]
+__all__ = ["ACTIVATION_UNIT", "IntConv2d", "QuantConv2d", "round_shift", "round_ste"]
 
 ACTIVATION_UNIT = 32
 """One real unit is this many integer units in activations."""
@@ -41,27 +39,6 @@ def round_ste(x: Tensor) -> Tensor:
 def round_shift(x: Tensor, bits: int) -> Tensor:
     """``floor((x + 2**(bits-1)) / 2**bits)`` for int64 tensors: division by a power of two, halves up."""
     return (x + (1 << (bits - 1))) >> bits
-
-
-@cache
-def power_of_two(steps: int, bits: int) -> int:
-    """``round(2**(bits - steps/32))`` in integers only: five integer square roots of a power of two.
-
-    Args:
-        steps: 1/32 octaves, any sign.
-        bits: position of the binary point of the result.
-    """
-    guard = 40
-    exponent = (bits + guard) * 32 - steps
-    if exponent < 0:
-        return 0
-    # isqrt floors, so each step needs spare bits: work on 2**(exponent + 32·spare), take the spare bits off at the end.
-    spare = 64
-    value = 1 << (exponent + 32 * spare)
-    for _ in range(5):
-        value = isqrt(value)
-    value >>= spare
-    return (value + (1 << (guard - 1))) >> guard
 
 
 class QuantConv2d(nn.Module):

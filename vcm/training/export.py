@@ -9,12 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vcm.codecs.scalable.build import base_modules, picture_modules
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.latent_model import LatentModel
-from vcm.codecs.scalable.model import ScalableModel, base_analysis
+from vcm.codecs.scalable.model import ScalableModel
 from vcm.io.files import whole_file
 from vcm.nn.blocks import fuse_batchnorm
-from vcm.training.stages import blind_to_base, head_modules, picture_modules
+from vcm.tasks.build import head_modules
+from vcm.tasks.shapes import SHIPPED_HEADS
+from vcm.training.stages import blind_to_base
 from vcm.weights.codec_file import load_weights
 from vcm.weights.registry import FORMAT
 from vcm.weights.tensors import load_tensors, save_tensors
@@ -27,14 +30,8 @@ _MODEL_PARTS = ("analysis", "base", "picture_analysis", "picture", "synthesis", 
 
 def training_modules(architecture: Architecture) -> nn.ModuleDict:
     """Every module of the recipe, in training form."""
-    return nn.ModuleDict(
-        {
-            "analysis": base_analysis(architecture),
-            "base": LatentModel(architecture.base, architecture.base_gain),
-            **head_modules(architecture),
-            **picture_modules(architecture),
-        }
-    )
+    heads = head_modules(SHIPPED_HEADS[architecture.name], architecture.latents)
+    return nn.ModuleDict({**base_modules(architecture), **heads, **picture_modules(architecture)})
 
 
 @torch.no_grad()

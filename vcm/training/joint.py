@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vcm.codecs.scalable.build import picture_modules
 from vcm.codecs.scalable.latent_model import LatentModel
 from vcm.training.config import StageConfig, TrainConfig
 from vcm.training.data import PictureStore, render_views, view_objects
-from vcm.training.stages import TaskStage, base_rate, freeze_blocks, picture_loss, picture_modules, random_base_scale
+from vcm.training.stages import TaskStage, base_rate, freeze_blocks, picture_loss, random_base_scale
 from vcm.training.teacher import TeacherLike
 
 __all__ = ["JointStage"]
@@ -27,7 +28,7 @@ class JointStage(TaskStage):
         if config.trunk_lr == 0:
             freeze_blocks(self.analysis, len(self.analysis.trunk.blocks))
         self.modules["base"] = LatentModel(self.architecture.base, self.architecture.base_gain)
-        self.modules.update(dict(picture_modules(self.architecture).items()))
+        self.modules.update(picture_modules(self.architecture))
         self.modules.to(memory_format=torch.channels_last).train()
 
     def loss(self, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vcm.codecs.scalable.build import base_analysis
 from vcm.codecs.scalable.config import ARCHITECTURES
-from vcm.codecs.scalable.model import base_analysis
 from vcm.errors import ConfigError, TrunkError
 from vcm.io.files import whole_file, write_atomically
+from vcm.tasks.build import head_modules
+from vcm.tasks.shapes import SHIPPED_HEADS
 from vcm.training.config import StageConfig, TrainConfig, load_config
 from vcm.training.data import PictureStore
 from vcm.training.distributed import barrier, pick_device, processes, rank
@@ -22,7 +24,7 @@ from vcm.training.export import export, merged_weights
 from vcm.training.export_twin import write_twin
 from vcm.training.joint import JointStage
 from vcm.training.loop import Stage, StageResult, run_stage
-from vcm.training.stages import BottleneckStage, PictureStage, TwinStage, head_modules
+from vcm.training.stages import BottleneckStage, PictureStage, TwinStage
 from vcm.training.teacher import Teacher, TeacherLike
 from vcm.training.thaw import recentre_norms, thaw
 from vcm.weights.tensors import load_tensors, save_tensors
@@ -338,7 +340,8 @@ def _ship(recipe: TrainConfig, config: StageConfig, name: str, done: _Done, code
     trained = ", ".join(done.through(own))
 
     def modules() -> nn.ModuleDict:
-        parts = nn.ModuleDict({"analysis": base_analysis(architecture), **head_modules(architecture)})
+        heads = head_modules(SHIPPED_HEADS[architecture.name], architecture.latents)
+        parts = nn.ModuleDict({"analysis": base_analysis(architecture), **heads})
         parts.load_state_dict(load_tensors(own))
         return parts.eval()
 

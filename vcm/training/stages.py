@@ -11,21 +11,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcm.codecs.scalable.analysis import BaseAnalysis
-from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
+from vcm.codecs.scalable.build import base_analysis, base_modules, picture_modules
+from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.codecs.scalable.latent_model import LatentModel, LatentOutput
-from vcm.codecs.scalable.model import base_analysis
 from vcm.codecs.scalable.picture import (
     PictureAnalysis,
     PictureSynthesis,
-    Preview,
     base_positions,
     nearest_rows,
     sample_base,
 )
 from vcm.errors import ConfigError, MissingDependencyError
 from vcm.nn.trunk import fold_lite0
-from vcm.tasks.classification import ClassificationHead
-from vcm.tasks.detection import DetectionHead, DetectorOutput
+from vcm.tasks.build import head_modules
+from vcm.tasks.detection import DetectorOutput
+from vcm.tasks.shapes import SHIPPED_HEADS
 from vcm.training.config import LossName, StageConfig, TrainConfig
 from vcm.training.data import (
     PictureStore,
@@ -140,7 +140,8 @@ class TaskStage(_DataStage):
                 found=config.frozen_blocks,
             )
         freeze_blocks(analysis, self._frozen)
-        self.modules = nn.ModuleDict({"analysis": analysis, **head_modules(self.architecture)})
+        heads = head_modules(SHIPPED_HEADS[self.architecture.name], self.architecture.latents)
+        self.modules = nn.ModuleDict({"analysis": analysis, **heads})
         self.modules.to(memory_format=torch.channels_last).train()
 
     def to(self, device: torch.device) -> None:
@@ -296,13 +297,13 @@ class PictureStage(_DataStage):
     def __init__(self, config: StageConfig, recipe: TrainConfig, store: PictureStore) -> None:
         super().__init__(config, store)
         a = self.architecture = ARCHITECTURES[recipe.architecture]
-        self.modules = picture_modules(a)
+        self.modules = nn.ModuleDict(picture_modules(a))
         with torch.no_grad():
             # The luma mean of a block reaches 27 where contexts end at 16: half the scale, and twice the gain.
             cast(PictureAnalysis, self.modules["picture_analysis"]).linear[0] *= 0.5
             cast(PictureSynthesis, self.modules["synthesis"]).linear[0] *= 2.0
             cast(LatentModel, self.modules["picture"]).gain_y[:, 0] += 1.0
-        self.frozen = nn.ModuleDict({"analysis": base_analysis(a), "base": LatentModel(a.base, a.base_gain)})
+        self.frozen = nn.ModuleDict(base_modules(a))
         self.modules.to(memory_format=torch.channels_last).train()
 
     def load_base(self, state: dict[str, Tensor]) -> None:
@@ -413,26 +414,6 @@ def blind_to_base(modules: nn.ModuleDict) -> None:
     cast(Any, modules["picture"]).net.base.weight.zero_()
     synthesis = cast(PictureSynthesis, modules["synthesis"])
     synthesis.mix.weight[:, synthesis.linear.shape[0] :].zero_()
-
-
-def head_modules(a: Architecture) -> dict[str, nn.Module]:
-    """The heads, in training form."""
-    return {
-        "detect": DetectionHead(a.latents, width=a.head, feature=a.feature),
-        "classify": ClassificationHead(a.latents, width=a.classify),
-    }
-
-
-def picture_modules(a: Architecture) -> nn.ModuleDict:
-    """Everything of the picture path."""
-    return nn.ModuleDict(
-        {
-            "picture_analysis": PictureAnalysis(a.picture.channels, a.analysis),
-            "picture": LatentModel(a.picture, a.picture_gain),
-            "synthesis": PictureSynthesis(a.picture.channels, a.base.channels, a.synthesis),
-            "preview": Preview(a.base.channels, a.preview),
-        }
-    )
 
 
 def freeze_blocks(analysis: BaseAnalysis, blocks: int) -> None:

@@ -14,7 +14,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vcm.codecs.scalable.entropy_net import MEAN_UNIT, SCALE_ORIGIN, SCALE_UNIT, EntropyNet, quant_conv
+from vcm.codecs.scalable.entropy_net import EntropyNet, quant_conv
+from vcm.codecs.scalable.fixed_point import MEAN_UNIT, SCALE_ORIGIN, SCALE_UNIT
 from vcm.codecs.scalable.latent_coder import LatentCoder
 from vcm.errors import ModelNotFoundError, WeightsError
 from vcm.nn.blocks import ConvNormAct

@@ -9,12 +9,14 @@ from typing import cast
 import torch
 from torch import nn
 
+from vcm.codecs.scalable.build import as_shipped
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.model import ScalableModel
 from vcm.errors import WeightsError
-from vcm.nn.blocks import fuse_batchnorm
+from vcm.tasks.build import head_modules
 from vcm.tasks.classification import ClassificationHead
 from vcm.tasks.detection import DetectionHead
+from vcm.tasks.shapes import SHIPPED_HEADS
 from vcm.weights.registry import FORMAT
 from vcm.weights.tensors import TensorFile, stored_type
 
@@ -36,18 +38,8 @@ class LoadedModel:
 
 def assemble(architecture: Architecture, base_id: str, picture_id: str) -> nn.ModuleDict:
     """Networks in the form in which they ship: BatchNorm folded, entropy networks integer; weights not loaded yet."""
-    a = architecture
-    modules = nn.ModuleDict(
-        {
-            "model": ScalableModel(a, base_id, picture_id),
-            "detect": DetectionHead(a.latents, width=a.head, feature=a.feature),
-            "classify": ClassificationHead(a.latents, width=a.classify),
-        }
-    )
-    fuse_batchnorm(modules)
-    # Single precision whatever torch's default is: pictures and latents come as float32.
-    modules.float().eval().requires_grad_(False)
-    return modules
+    heads = head_modules(SHIPPED_HEADS[architecture.name], architecture.latents)
+    return as_shipped(nn.ModuleDict({"model": ScalableModel(architecture, base_id, picture_id), **heads}))
 
 
 def load_weights(path: Path) -> LoadedModel:

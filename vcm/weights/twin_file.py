@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from vcm.codecs.scalable.analysis import BaseAnalysis
+from vcm.codecs.scalable.build import as_shipped, base_analysis
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
-from vcm.codecs.scalable.model import base_analysis
 from vcm.errors import ModelNotFoundError, TrunkError, WeightsError
-from vcm.nn.blocks import fuse_batchnorm
+from vcm.tasks.build import head_modules
 from vcm.tasks.detection import DetectionHead
+from vcm.tasks.shapes import SHIPPED_HEADS
 from vcm.weights.registry import FORMAT, TWIN_FORMAT, find_weights
 from vcm.weights.tensors import Layout, TensorFile
 
@@ -64,16 +65,8 @@ class LoadedTwin:
 
 def twin_modules(architecture: Architecture) -> nn.ModuleDict:
     """``analysis`` and ``detect`` in the form in which they ship, BatchNorm folded; weights not loaded yet."""
-    a = architecture
-    modules = nn.ModuleDict(
-        {
-            "analysis": base_analysis(a),
-            "detect": DetectionHead(a.latents, width=a.head, feature=a.feature),
-        }
-    )
-    fuse_batchnorm(modules)
-    modules.float().eval().requires_grad_(False)
-    return modules
+    heads = head_modules(SHIPPED_HEADS[architecture.name], architecture.latents)
+    return as_shipped(nn.ModuleDict({"analysis": base_analysis(architecture), "detect": heads["detect"]}))
 
 
 def stored_layout(state: Mapping[str, Tensor], *, own_trunk: bool) -> Layout:
