@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -144,3 +147,11 @@ def test_the_reference_serves_the_public_classes():
         decoder = entropy.Decoder(stream)
         assert np.array_equal(decoder.pull(indexes), symbols)
         decoder.finish()
+
+
+@compiled
+def test_the_stub_names_what_the_module_has():
+    stub = ast.parse((Path(backend.__file__).parent / "_rans.pyi").read_text())
+    named = {node.name for node in stub.body if isinstance(node, ast.FunctionDef)}
+    module = importlib.import_module("vcm.entropy._rans")
+    assert named == {name for name in dir(module) if not name.startswith("_")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from typing import Any, Final, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,12 @@ class Loops(Protocol):
     def decode(
         self, data: bytes, position: int, state: int, indexes: npt.NDArray[np.uint8], out: npt.NDArray[np.int32], /
     ) -> tuple[int, int, int]: ...
+
+
+if TYPE_CHECKING:
+    from vcm.entropy import _rans
+
+    _stub: Loops = _rans  # its stub has the signatures of the protocol
 
 
 def _agree(fast: Loops) -> bool:
