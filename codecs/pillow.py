@@ -7,7 +7,6 @@ so that times compare and bytes do not depend on the machine.
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -29,11 +28,9 @@ _NONE = QualityRange(0, 0)
 def _open(data: bytes, format: str, name: str) -> Image:
     """Decode with Pillow, one format allowed, the size checked before the pixels are allocated."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PilImage.DecompressionBombWarning)  # check_size has the say
-            with PilImage.open(io.BytesIO(data), formats=[format]) as picture:
-                check_size(*picture.size)
-                return np.asarray(picture.convert("RGB"))
+        with PilImage.open(io.BytesIO(data), formats=[format]) as picture:
+            check_size(*picture.size)
+            return np.asarray(picture.convert("RGB"))
     except VcmError:
         raise
     except PilImage.DecompressionBombError as error:  # Pillow's own limit, a little lower or higher than ours

@@ -15,7 +15,6 @@ layout         what lies in the folder
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -28,7 +27,7 @@ from vcm.codecs.protocol import Image
 from vcm.errors import ImageError, OptionError
 from vcm.eval.openimages import find_boxes_csv, load_openimages
 from vcm.io.coco import CocoGroundTruth
-from vcm.io.pictures import AlphaWarning, load_image
+from vcm.io.pictures import load_image
 
 __all__ = ["SUFFIXES", "Dataset", "Layout", "Picture", "load_dataset", "read_picture"]
 
@@ -130,9 +129,7 @@ def read_picture(picture: Picture) -> tuple[Image, str]:
         digest = sha256(picture.path.read_bytes()).hexdigest()
     except OSError as error:
         raise ImageError(f"{picture.name}: cannot be read", found=error.strerror) from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AlphaWarning)  # an evaluation looks at what is coded
-        pixels = load_image(picture.path).pixels
+    pixels = load_image(picture.path, quiet=True).pixels  # an evaluation looks at what is coded
     size = (pixels.shape[1], pixels.shape[0])
     if picture.size not in (None, size):
         raise ImageError(f"{picture.name}: size differs from the annotations", expected=picture.size, found=size)

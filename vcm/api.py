@@ -20,6 +20,7 @@ from vcm.bitstream import Bitstream, Layer, Metadata, SourceKind, read, read_bas
 from vcm.codecs.scalable.latent_coder import MAX_QUALITY
 from vcm.codecs.scalable.model import CODEC_ID, BaseLatents, default_base_scale, picture_tensor
 from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError
+from vcm.io.metadata import without_orientation
 from vcm.io.pictures import SourceImage, load_image
 from vcm.structures import Classification, Detections, Keypoints, Latents
 from vcm.weights.codec_file import LoadedModel, load_weights
@@ -399,8 +400,9 @@ class Codec:
                 picture.info["vcm_preview"] = True
             if file.metadata.icc is not None:
                 picture.info["icc_profile"] = file.metadata.icc
-            if file.metadata.exif is not None:
-                picture.info["exif"] = file.metadata.exif
+            exif = None if file.metadata.exif is None else without_orientation(file.metadata.exif)
+            if exif is not None:
+                picture.info["exif"] = exif
             return picture
 
         return _each(one, source)

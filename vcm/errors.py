@@ -31,6 +31,7 @@ __all__ = [
     "VcmError",
     "VersionError",
     "WeightsError",
+    "reason",
 ]
 
 
@@ -153,3 +154,11 @@ class HeadError(UsageError):
 
 class CurveError(VcmError):
     """Two rate–accuracy curves cannot be compared: too few Pareto points, no common range, a point not a number."""
+
+
+def reason(error: BaseException) -> str:
+    """The text of an error of another library, on one line and never empty; for ``found``."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

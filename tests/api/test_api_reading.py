@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image, ImageCms
 from tiny import make_tiny, tiny_codec
 
 import vcm
-from vcm.bitstream import Bitstream, ChunkKind, Layer, read
+from vcm.bitstream import Bitstream, ChunkKind, Layer, Metadata, read
 from vcm.errors import FingerprintError, HeadError, InputError, LayerError, OptionError, TruncatedError
 from vcm.io.pictures import AlphaWarning
 from vcm.structures import Detections, Latents, LatentSpec
@@ -186,6 +187,17 @@ def test_metadata_are_kept(tmp_path: Path) -> None:
     with_position.load(codec.decode(codec.encode(tmp_path / "a.jpg", keep_gps=True)).info["exif"])
     assert with_position.get_ifd(0x8825)[1] == "N"
     assert "exif" not in codec.decode(file.base).info, "the base prefix holds no metadata"
+
+
+def test_an_orientation_that_another_writer_left_in_exif_is_ignored(file: Bitstream) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6
+    chunks = (*file.chunks, *Metadata(exif=exif.tobytes()).to_chunks())
+    picture = tiny_codec().decode(replace(file, chunks=chunks).to_bytes())
+    assert picture.size == (120, 90)
+    kept = Image.Exif()
+    kept.load(picture.info["exif"])
+    assert dict(kept) == {0x010F: "Maker"}
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "CMYK", "I;16", "LA", "RGBA"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from vcm.errors import OutputError
-from vcm.io.pictures import load_image, picture_format, save_picture
+from vcm.io.metadata import without_orientation
+from vcm.io.pictures import load_image
+from vcm.io.save import MetadataWarning, picture_format, save_picture
 
 PICTURE = Image.fromarray((np.arange(32 * 40 * 3) % 256).astype(np.uint8).reshape(32, 40, 3))
 
@@ -89,3 +92,64 @@ def test_nothing_is_left_when_the_encoder_or_the_disk_refuses(tmp_path: Path, mo
         save_picture(PICTURE, tmp_path / "old.png")
     assert [p.name for p in tmp_path.iterdir()] == ["old.png"]
     assert (tmp_path / "old.png").read_bytes() == b"old"
+
+
+def _exif(size: int = 0, orientation: int | None = None) -> bytes:
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    if size:
+        exif[0x9286] = b"x" * size
+    if orientation is not None:
+        exif[0x0112] = orientation
+    return exif.tobytes()
+
+
+DAMAGED = b"Exif\0\0II*\0" + bytes([8, 0, 0, 0, 255, 255]) + b"\x12\x01\x63\0" * 9
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def test_exif_that_a_jpeg_cannot_hold_does_not_cost_the_picture(tmp_path: Path) -> None:
+    with pytest.warns(MetadataWarning, match=r"a\.jpg: written without its EXIF, which JPEG cannot hold") as caught:
+        save_picture(PICTURE, tmp_path / "a.jpg", _exif(70_000), ICC)
+    assert len(caught) == 1
+    got = load_image(tmp_path / "a.jpg")
+    assert (got.exif, got.icc) == (None, ICC)
+    save_picture(PICTURE, tmp_path / "a.webp", _exif(70_000), ICC)
+    assert len(load_image(tmp_path / "a.webp").exif or b"") > 70_000
+
+
+@pytest.mark.filterwarnings("ignore:.*EXIF:UserWarning", "ignore:Truncated File Read:UserWarning")
+@pytest.mark.parametrize(
+    "block", [DAMAGED, b"Exif\0\0words", b"no header at all", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x0f"]
+)
+@pytest.mark.parametrize("kind", ["tiff", "avif", "png", "jpg", "webp"])
+def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path, kind: str, block: bytes) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MetadataWarning)
+        save_picture(PICTURE, tmp_path / f"a.{kind}", block, ICC)
+    got = load_image(tmp_path / f"a.{kind}")
+    assert (got.width, got.icc) == (40, ICC)
+
+
+def test_damaged_exif_is_said(tmp_path: Path) -> None:
+    for kind in ("tiff", "avif"):
+        with pytest.warns(MetadataWarning, match="without its EXIF"):
+            save_picture(PICTURE, tmp_path / f"a.{kind}", b"no header at all")
+
+
+def test_a_picture_that_the_format_cannot_hold_is_still_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="WEBP"):
+        save_picture(Image.new("L", (20000, 16)), tmp_path / "wide.webp", _exif(), ICC)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_orientation_is_left_out_and_the_rest_stays() -> None:
+    plain = _exif()
+    assert without_orientation(plain) == plain
+    turned = Image.Exif()
+    turned.load(without_orientation(_exif(100, orientation=6)) or b"")
+    assert dict(turned) == {0x010F: "Maker", 0x9286: b"x" * 100}
+    only = Image.Exif()
+    only[0x0112] = 3
+    assert without_orientation(only.tobytes()) is None
+    assert without_orientation(b"words") == b"words"

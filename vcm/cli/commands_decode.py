@@ -36,7 +36,7 @@ def decode(
     from vcm.cli import output as out
     from vcm.cli.files import plan_outputs
     from vcm.cli.models import Models
-    from vcm.io.pictures import picture_format, save_picture
+    from vcm.io.save import picture_format, save_picture
 
     targets = dict(zip(files, plan_outputs(files, output, ".decoded.png"), strict=True))
     for target in targets.values():

@@ -50,7 +50,7 @@ def detect(
 
     drawings: dict[Path, Path] = {}
     if draw is not None:
-        from vcm.io.pictures import picture_format
+        from vcm.io.save import picture_format
 
         drawings = dict(zip(files, plan_outputs(files, draw, ".boxes.png"), strict=True))
         for drawing in drawings.values():
@@ -135,7 +135,7 @@ def _picture_of(codec: Codec, file: Path) -> Image.Image:
 
 def _draw(codec: Codec, file: Path, found: Detections, score: float, target: Path) -> None:
     from vcm.io.draw import draw_detections
-    from vcm.io.pictures import save_picture
+    from vcm.io.save import save_picture
 
     picture = _picture_of(codec, file)
     save_picture(draw_detections(picture, found, score), target, icc=picture.info.get("icc_profile"))

@@ -14,7 +14,7 @@ from PIL import Image
 from vcm.cli import files, output
 from vcm.cli.models import Models
 from vcm.io.draw import PanelRow, panel
-from vcm.io.pictures import picture_format, save_picture
+from vcm.io.save import picture_format, save_picture
 
 if TYPE_CHECKING:
     from vcm.api import Codec

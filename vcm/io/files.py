@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,10 +16,8 @@ from pathlib import Path
 
 from vcm.errors import OutputError
 
-try:
+if sys.platform != "win32":  # there, what a killed writer left is told from a living one's by its age alone
     import fcntl
-except ImportError:  # Windows: what a killed writer left is told from a living one's by its age alone
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["whole_file", "write_atomically"]
 
@@ -148,7 +147,7 @@ def _locked(folder: Path) -> int | None:
     Raises:
         BlockingIOError: another has it.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         return None
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
