@@ -59,7 +59,7 @@ class TwinMachine:
             ("trunk", self._twin.trunk),
             ("trained", self._twin.trained),
         )
-        return MachineInfo(self.name, f"twin {self._twin.fingerprint.hex()}", settings, GROUP)
+        return MachineInfo(self.name, f"twin {self._twin.fingerprint}", settings, GROUP)
 
 
 def load_twins(spec: str) -> tuple[TwinMachine, ...]:

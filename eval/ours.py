@@ -98,7 +98,7 @@ class VcmCodec(_Ours):
     def describe(self) -> CodecInfo:
         """Fingerprints of both layers, the base quality, and the digest of the weights file."""
         codec = self._codec
-        version = f"{codec.fingerprint.hex()}+{codec.fingerprint_enhancement.hex()}"
+        version = f"{codec.fingerprint}+{codec.fingerprint_enhancement}"
         complexity = self._complexity("full encode", "full decode")
         settings = (("base_quality", self.base_quality), ("base_side", BASE_SIDE), self._digest())
         return CodecInfo(self.name, version, settings, complexity)
@@ -130,7 +130,7 @@ class VcmBaseCodec(_Ours):
         """Fingerprint of the base layer, and the digest of the weights file."""
         complexity = self._complexity("base-only encode", "base decode + detect")
         settings = (("base_side", BASE_SIDE), ("nms_iou", NMS_IOU), ("score_threshold", SCORE), self._digest())
-        return CodecInfo(self.name, self._codec.fingerprint.hex(), settings, complexity)
+        return CodecInfo(self.name, self._codec.fingerprint, settings, complexity)
 
 
 def load_codecs(specs: list[str], *, base: bool) -> list[ImageCodec]:

@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vcm.api import Codec as Codec
+    from vcm.api import Cost as Cost
+    from vcm.api import OpenFile as OpenFile
     from vcm.api import RateWarning as RateWarning
     from vcm.api import load as load
+    from vcm.api import open as open
     from vcm.bitstream import BaseRead as BaseRead
     from vcm.bitstream import Bitstream as Bitstream
     from vcm.bitstream import Chunk as Chunk
@@ -39,10 +42,13 @@ if TYPE_CHECKING:
     from vcm.structures import COCO_NAMES as COCO_NAMES
     from vcm.structures import Classification as Classification
     from vcm.structures import Detections as Detections
+    from vcm.structures import Keypoints as Keypoints
     from vcm.structures import Latents as Latents
     from vcm.structures import LatentSpec as LatentSpec
     from vcm.twin import PixelTwin as PixelTwin
     from vcm.twin import load_twin as load_twin
+    from vcm.weights.registry import ModelInfo as ModelInfo
+    from vcm.weights.registry import TwinInfo as TwinInfo
     from vcm.weights.registry import list_models as list_models
     from vcm.weights.registry import list_twins as list_twins
 
@@ -58,22 +64,28 @@ _HOME = {
     "ChunkKind": "vcm.bitstream",
     "Classification": "vcm.structures",
     "Codec": "vcm.api",
+    "Cost": "vcm.api",
     "Detections": "vcm.structures",
     "Header": "vcm.bitstream",
+    "Keypoints": "vcm.structures",
     "LatentSpec": "vcm.structures",
     "Latents": "vcm.structures",
     "Layer": "vcm.bitstream",
     "LayerSpan": "vcm.bitstream",
     "Metadata": "vcm.bitstream",
+    "ModelInfo": "vcm.weights.registry",
+    "OpenFile": "vcm.api",
     "PixelTwin": "vcm.twin",
     "RateWarning": "vcm.api",
     "SourceKind": "vcm.bitstream",
+    "TwinInfo": "vcm.weights.registry",
     "VcmError": "vcm.errors",
     "append_layer": "vcm.bitstream",
     "list_models": "vcm.weights.registry",
     "list_twins": "vcm.weights.registry",
     "load": "vcm.api",
     "load_twin": "vcm.twin",
+    "open": "vcm.api",
     "parse": "vcm.bitstream",
     "read": "vcm.bitstream",
     "read_base": "vcm.bitstream",

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import torch
 
+from vcm.api.arguments import device_of
+from vcm.api.codec import on_device
+from vcm.api.sources import one_or_many
 from vcm.bitstream import coded_size
 from vcm.codecs.scalable.model import base_latents, default_base_scale, picture_tensor
-from vcm.errors import OptionError
 from vcm.io.pictures import load_image
 from vcm.structures import Detections, Latents
 from vcm.weights.registry import find_twin
@@ -51,17 +53,18 @@ class PixelTwin:
     """A loaded pixel twin. Immutable, and safe to share between threads.
 
     Args:
-        loaded: networks from :func:`vcm.weights.twin_file.read_twin`.
+        loaded: networks from :func:`vcm.weights.twin_file.read_twin`; they are not changed.
         device: where they run.
+
+    Attributes:
+        name, trunk, trained: as of :class:`vcm.TwinInfo`.
+        fingerprint: over all weights, the trunk's included; 16 hexadecimal digits.
     """
 
     def __init__(self, loaded: LoadedTwin, device: str | torch.device = "cpu") -> None:
-        try:
-            self._device = torch.device(device)
-        except RuntimeError as error:
-            raise OptionError("no such device", expected="cpu, cuda, cuda:1 …", found=device) from error
-        self._analysis = loaded.analysis.to(self._device)
-        self._detect = loaded.detect.to(self._device)
+        self._device = device_of(device)
+        self._analysis = on_device(loaded.analysis, self._device)
+        self._detect = on_device(loaded.detect, self._device)
         self._spec = loaded.architecture.latents
         self.name = loaded.name
         self.trunk = loaded.trunk
@@ -70,47 +73,35 @@ class PixelTwin:
         for part in (self._analysis, self._detect):
             for key, tensor in sorted(part.state_dict().items()):
                 digest.update(f"{key}\0{tuple(tensor.shape)}\0".encode() + tensor.cpu().numpy().tobytes())
-        self.fingerprint = digest.digest()
-        """8 bytes over all weights, the trunk's included."""
+        self.fingerprint = digest.hexdigest()
 
-    @torch.inference_mode()
-    def _latents(self, image: ImageSource) -> Latents:
-        source = load_image(image)
-        size = source.width, source.height
-        scale = default_base_scale(*size)
-        y = base_latents(self._analysis, picture_tensor(source.pixels, self._device), scale)
-        return Latents(y, self._spec, coded_size(*size, scale), size, 100.0)
-
-    @overload
-    def latents(self, image: list[ImageSource]) -> list[Latents]: ...
-    @overload
-    def latents(self, image: ImageSource) -> Latents: ...
-    def latents(self, image: ImageSource | list[ImageSource]) -> Latents | list[Latents]:
+    @one_or_many
+    def latents(self, image: ImageSource) -> Latents:
         """The twin's features, where a codec has base latents; unquantised, of the size that a codec's default has.
 
         Args:
-            image: path, PIL image, uint8 HWC array or CHW tensor; or a list of these.
+            image: path, PIL image, uint8 HWC array or CHW tensor; or a list or batch of these.
 
         Raises:
             ImageError: the picture cannot be read or is smaller than 16 px or too large.
         """
-        return [self._latents(i) for i in image] if isinstance(image, list | tuple) else self._latents(image)
+        source = load_image(image)
+        size = source.width, source.height
+        scale = default_base_scale(*size)
+        with torch.no_grad():  # not inference mode: heads may learn on these tensors
+            y = base_latents(self._analysis, picture_tensor(source.pixels, self._device), scale)
+        return Latents(y, self._spec, coded_size(*size, scale), size, 100.0)
 
-    @overload
-    def detect(self, image: list[ImageSource], *, score: float = ...) -> list[Detections]: ...
-    @overload
-    def detect(self, image: ImageSource, *, score: float = ...) -> Detections: ...
-    def detect(self, image: ImageSource | list[ImageSource], *, score: float = 0.05) -> Detections | list[Detections]:
+    @one_or_many
+    def detect(self, image: ImageSource, *, score: float = 0.05) -> Detections:
         """Objects in a picture, from its pixels; ``bytes_read`` is 0.
 
         Args:
-            image: path, PIL image, uint8 HWC array or CHW tensor; or a list of these.
+            image: path, PIL image, uint8 HWC array or CHW tensor; or a list or batch of these.
             score: least score kept, 0 … 1.
 
         Raises:
             ImageError: the picture cannot be read or is smaller than 16 px or too large.
             OptionError: ``score`` is out of range.
         """
-        if isinstance(image, list | tuple):
-            return [self.detect(i, score=score) for i in image]
-        return self._detect.detect(self._latents(image), score)
+        return self._detect.detect(self.latents(image), score)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from codec_tools import default_dtype, noise
+from codec_tools import default_dtype, model_of, noise
 from tiny import TINY_WEIGHTS, tiny_codec
 
 import vcm
-from vcm.errors import OptionError
+from vcm.api import Codec
+from vcm.errors import ImageError, OptionError
+from vcm.weights.codec_file import load_weights
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), 1000, "1"])
@@ -30,6 +32,29 @@ def test_tuples_are_lists():
         codec.enhance(bases, pictures[:1])
     with pytest.raises(OptionError, match="lists of one length"):
         codec.enhance(bases[0], pictures)
+
+
+def test_batches_are_lists():
+    """Tensors (N, C, H, W), and arrays with their channels last or, as tensors have them, second."""
+    codec, pictures = tiny_codec(), [noise(40, 32, seed) for seed in (0, 1)]
+    wanted = [codec.encode(picture) for picture in pictures]
+    last = np.stack(pictures)
+    second = last.transpose(0, 3, 1, 2)
+    for batch in (last, second, torch.from_numpy(second), torch.from_numpy(second).float() / 255):
+        assert codec.encode(batch) == wanted
+    assert codec.enhance(codec.encode(last, base_only=True), second) == wanted
+    assert codec.encode(last[:0]) == []
+    with pytest.raises(ImageError, match="array has the wrong type"):
+        codec.encode(last.astype(np.float32))
+
+
+def test_two_codecs_of_one_loaded_model_do_not_move_each_other():
+    loaded = load_weights(TINY_WEIGHTS)
+    first, other = Codec(loaded), Codec(loaded, "meta")
+    assert {t.device.type for t in model_of(first).state_dict().values()} == {"cpu"}
+    assert {t.device.type for t in model_of(other).state_dict().values()} == {"meta"}
+    assert {t.device.type for t in loaded.detect.state_dict().values()} == {"cpu"}
+    assert first.encode(noise(32, 32)) == tiny_codec().encode(noise(32, 32))
 
 
 def test_numpy_integers_are_integers():

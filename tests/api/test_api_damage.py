@@ -56,7 +56,7 @@ def test_streams_swapped_for_others_with_good_checksums(file: Bitstream) -> None
         other = bytearray(stream)
         for at in rng.integers(0, len(other), 3):
             other[at] ^= int(rng.integers(1, 256))
-        layer = Layer(ChunkKind.BASE, file.base_layer.quality, codec.fingerprint, 10, (bytes(other),))
+        layer = Layer(ChunkKind.BASE, file.base_layer.quality, bytes.fromhex(codec.fingerprint), 10, (bytes(other),))
         lie = Bitstream.build(width=64, height=48, codec_id=1, source=SourceKind(), base_scale=8, layers=[layer])
         try:
             assert codec.decode(lie.to_bytes()).size == (64, 48)
@@ -99,8 +99,10 @@ def claiming(width: int, height: int, scale: int, tile_log2: int, *, cheap_base:
     streams = tuple(stream(r, c) for r, c in _tile_slices(*size)) if cheap_base else (b"",) * (columns * rows)
     columns, rows = tile_grid(width, height, tile_log2)
     layers = [
-        Layer(ChunkKind.BASE, 0, codec.fingerprint, tile_log2, streams),
-        Layer(ChunkKind.ENHANCEMENT, 0, codec.fingerprint_enhancement, tile_log2, (b"",) * (columns * rows)),
+        Layer(ChunkKind.BASE, 0, bytes.fromhex(codec.fingerprint), tile_log2, streams),
+        Layer(
+            ChunkKind.ENHANCEMENT, 0, bytes.fromhex(codec.fingerprint_enhancement), tile_log2, (b"",) * (columns * rows)
+        ),
     ]
     file = Bitstream.build(width=width, height=height, codec_id=1, source=SourceKind(), base_scale=scale, layers=layers)
     return file.to_bytes()

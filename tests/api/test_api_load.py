@@ -39,7 +39,7 @@ def test_a_copy_loads_and_codes_alike(tmp_path: Path, tensors: dict[str, Tensor]
     assert codec.name == "tiny"
     assert codec.fingerprint == tiny_codec().fingerprint
     stored = json.loads(read_metadata(TINY_WEIGHTS)["fingerprints"])
-    assert stored == {"base": codec.fingerprint.hex(), "enhancement": codec.fingerprint_enhancement.hex()}
+    assert stored == {"base": codec.fingerprint, "enhancement": codec.fingerprint_enhancement}
     assert codec.encode(noise(32, 32)).to_bytes() == tiny_codec().encode(noise(32, 32)).to_bytes()
 
 

@@ -179,3 +179,10 @@ def test_shipped_twins_are_a_kind_of_their_own() -> None:
         vcm.load("tiny-twin")
     with pytest.raises(ModelNotFoundError, match="expected tiny, or a path"):
         vcm.load("nothing")
+
+
+def test_a_head_can_learn_on_its_latents(twin: PixelTwin) -> None:
+    """They are ordinary tensors, not inference tensors, which autograd refuses."""
+    head = torch.nn.Conv2d(8, 2, 1)
+    head(twin.latents(noise(64, 48)).y_hat).sum().backward()
+    assert head.weight.grad is not None

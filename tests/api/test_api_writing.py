@@ -12,8 +12,10 @@ from codec_tools import noise
 from PIL import Image
 from tiny import tiny_codec
 
-from vcm.api import RATE_TOLERANCE, RateWarning, default_base_scale
+from vcm.api import RateWarning
+from vcm.api.rate import RATE_TOLERANCE
 from vcm.bitstream import parse
+from vcm.codecs.scalable.model import default_base_scale
 from vcm.errors import ImageError, LayerError, OptionError
 
 

@@ -16,7 +16,8 @@ from PIL import Image
 import vcm
 import vcm.cli
 from vcm.api import RateWarning
-from vcm.bitstream import Bitstream, ChunkKind, Layer, Metadata, SourceKind, read, read_base
+from vcm.api.sources import base_of, whole_of
+from vcm.bitstream import Bitstream, ChunkKind, Layer, Metadata, SourceKind
 from vcm.errors import FingerprintError, LayerError, ModelNotFoundError
 from vcm.io.pictures import load_image
 from vcm.structures import COCO_NAMES, Classification, Detections
@@ -46,7 +47,7 @@ class FakeCodec:
     """Base: a 16x16 thumbnail. Enhancement: the picture as PNG, padded to the quality. One cat, always."""
 
     name = "vcm-s"
-    fingerprint = BASE
+    fingerprint = BASE.hex()
 
     def encode(
         self, image: Any, *, quality: float = 50, base_quality: float = 50, base_only: bool = False,
@@ -72,27 +73,26 @@ class FakeCodec:
         return Layer(ChunkKind.ENHANCEMENT, 500, ENHANCEMENT, 10, (png.getvalue() + bytes(int(quality)),))
 
     def enhance(self, source: Any, image: Any, *, quality: float = 50, target_bpp: float | None = None) -> Bitstream:
-        stream = read(source)
+        stream = whole_of(source)
         if stream.enhancement is not None:
             raise LayerError("the file has its enhancement already")
         return stream.with_layer(self._enhancement(Image.fromarray(load_image(image).pixels), quality))
 
     def detect(self, source: Any, *, score: float = 0.05) -> Detections:
-        got = read_base(source)
-        stream = got.bitstream
+        stream, bytes_read = base_of(source)
         if stream.base_layer.fingerprint != BASE:
             raise FingerprintError("the base", expected=BASE.hex(), found=stream.base_layer.fingerprint.hex())
         boxes = np.array([[1, 2, stream.width - 3, stream.height - 4], [0, 0, 8, 8]], np.float32)
         return Detections(
-            boxes, np.array([0.9, 0.2], np.float32), np.array([15, 0]), stream.width, stream.height, got.bytes_read
+            boxes, np.array([0.9, 0.2], np.float32), np.array([15, 0]), stream.width, stream.height, bytes_read
         ).above(score)
 
     def classify(self, source: Any) -> Classification:
         scores = np.linspace(0.01, 0.8, len(COCO_NAMES), dtype=np.float32)
-        return Classification(scores, bytes_read=read_base(source).bytes_read)
+        return Classification(scores, bytes_read=base_of(source)[1])
 
     def decode(self, source: Any, *, layers: int | None = None) -> Image.Image:
-        stream = read(source)
+        stream = whole_of(source)
         if layers is not None and layers > len(stream.layers):
             raise LayerError("the file has fewer layers", expected=layers, found=len(stream.layers))
         if layers == 1 or stream.enhancement is None:
@@ -115,13 +115,14 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> FakeCodec:
     """The fake, which ``vcm.load`` gives; any other model name is unknown."""
     fake = FakeCodec()
 
-    def load(name: str = "vcm-s", device: str = "cpu") -> FakeCodec:
-        if name != "vcm-s":
+    def load(name: str | Path = "vcm-s", device: str = "cpu") -> FakeCodec:
+        if name not in ("vcm-s", FakeModel().path):
             raise ModelNotFoundError("no such model", expected="vcm-s or a path", found=name)
         return fake
 
     monkeypatch.setitem(vars(vcm), "load", load)
     monkeypatch.setitem(vars(vcm), "list_models", lambda: (FakeModel(),))
+    monkeypatch.setattr("vcm.weights.registry.list_models", lambda folders=(): (FakeModel(),))
     return fake
 
 

@@ -74,11 +74,15 @@ def test_a_base_that_heads_cannot_hold_is_refused_on_both_sides() -> None:
 def test_a_tile_that_networks_cannot_hold_is_refused() -> None:
     codec = tiny_codec()
     file = codec.encode(noise(16, 16), base_only=True)
-    layer = Layer(ChunkKind.ENHANCEMENT, 0, codec.fingerprint_enhancement, 13, (b"",))
+    layer = Layer(ChunkKind.ENHANCEMENT, 0, bytes.fromhex(codec.fingerprint_enhancement), 13, (b"",))
     with pytest.raises(LimitError, match="tiles are too large: expected at most 4096 px, found 8192"):
         codec.decode(file.with_layer(layer))
     larger = Layer(
-        ChunkKind.ENHANCEMENT, 0, codec.fingerprint_enhancement, 12, codec.encode(noise(16, 16)).layers[1].tiles
+        ChunkKind.ENHANCEMENT,
+        0,
+        bytes.fromhex(codec.fingerprint_enhancement),
+        12,
+        codec.encode(noise(16, 16)).layers[1].tiles,
     )
     assert larger.tile_log2 == 12
 

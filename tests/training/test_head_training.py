@@ -245,7 +245,7 @@ def test_a_run_learns_repeats_and_its_head_reads_files(config: Path, tmp_path: P
     assert trained.ap50 > evaluate_keypoints(run.truth, stopped.found, run.sigmas).ap50
     # The file is a head for the codec, and finds in a file what it found in the test.
     codec = vcm.load(TINY_WEIGHTS)
-    loaded = load_keypoint_head(head.weights, fingerprint=codec.fingerprint)
+    loaded = load_keypoint_head(head.weights, fingerprint=bytes.fromhex(codec.fingerprint))
     picture = next(p for p in read_keypoint_data(run.config.data).pictures if p.id in run.truth)
     file = codec.encode(picture.path, base_only=True, base_quality=run.config.quality)
     codec.add_head("bars", lambda latents: loaded.estimate(latents, picture.truth.boxes))

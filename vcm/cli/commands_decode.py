@@ -44,7 +44,8 @@ def decode(
     models = Models(model)
 
     def work(file: Path) -> None:
-        picture = models.of_file(file, base_only=layers == 1).decode(file, layers=layers)
+        codec, stream = models.open(file, base_only=False, layers=layers)
+        picture = codec.decode(stream, layers=layers)
         save_picture(picture, targets[file], picture.info.get("exif"), picture.info.get("icc_profile"))
         preview = ", a preview from the base layer" if picture.info.get("vcm_preview") else ""
         out.say(f"{targets[file]}: {picture.width}x{picture.height}{preview}")

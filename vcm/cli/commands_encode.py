@@ -94,8 +94,8 @@ def enhance(
     target = file if output is None else files.plan_outputs([file], output, ".vcm", also_read=[image])[0]
 
     def work(file: Path) -> None:
-        codec = Models(model).of_file(file, base_only=True)
-        stream = codec.enhance(file, image, quality=50 if quality is None else quality, target_bpp=bpp)
+        codec, base = Models(model).open(file, base_only=False, layers=1)
+        stream = codec.enhance(base, image, quality=50 if quality is None else quality, target_bpp=bpp)
         stream.save(target)
         row = _row(file, target, stream)
         if json:

@@ -50,7 +50,7 @@ def _inspect(file: Path) -> dict[str, Any]:
         "width": stream.width,
         "height": stream.height,
         "format_version": FORMAT_VERSION,
-        "model": model_of(stream),
+        "model": model_of(stream, file.parent),
         "fingerprint": stream.base_layer.fingerprint.hex(),
         "layers": [
             {
@@ -82,7 +82,7 @@ def _print_inspected(found: dict[str, Any]) -> None:
     kind = f"{found['bit_depth']}-bit {'grey' if found['grey'] else 'colour'}{' with alpha' if found['alpha'] else ''}"
     base = f"{found['base_bytes']:,} bytes, {found['base_bpp']:.4f} bpp, coded at {found['base_scale']:g} of the size"
     out.say(f"{found['file']}: VCM version {found['format_version']}, {size}, from {kind}")
-    out.say(f"model        {found['model'] or 'not one of the shipped models'} (base {found['fingerprint']})")
+    out.say(f"model        {found['model'] or 'no weights at hand'} (base {found['fingerprint']})")
     out.say(f"whole file   {found['total_bytes']:,} bytes, {found['bpp']:.4f} bpp")
     out.say(f"base prefix  {base}")
     out.say(f"metadata     {', '.join(found['metadata']) or 'none'}")

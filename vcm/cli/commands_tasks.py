@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vcm.api import Codec
+    from vcm.bitstream import Bitstream
     from vcm.cli.models import Models
     from vcm.structures import Detections
 
@@ -62,7 +63,7 @@ def detect(
         codec, source = _base_of(models, file)
         found = codec.detect(source, score=score)
         if file in drawings:
-            _draw(codec, file, found, score, drawings[file])
+            _draw(models, file, found, score, drawings[file])
         if json:
             rows.append(
                 {
@@ -114,30 +115,33 @@ def classify(
     raise typer.Exit(status)
 
 
-def _base_of(models: Models, file: Path) -> tuple[Codec, Path | bytes]:
+def _base_of(models: Models, file: Path) -> tuple[Codec, Bitstream]:
     """The codec for a file, and what its heads read: the file, or the base of a picture that is encoded for it."""
     from vcm.cli.files import is_vcm
 
     if is_vcm(file):
-        return models.of_file(file, base_only=True), file
+        return models.open(file, base_only=True)
     codec = models.default()
-    return codec, codec.encode(file, base_only=True).base
+    return codec, codec.encode(file, base_only=True)
 
 
-def _picture_of(codec: Codec, file: Path) -> Image.Image:
+def _picture_of(models: Models, file: Path) -> Image.Image:
     from PIL import Image
 
     from vcm.cli.files import is_vcm
     from vcm.io.pictures import load_image
 
-    return codec.decode(file) if is_vcm(file) else Image.fromarray(load_image(file).pixels)
+    if not is_vcm(file):
+        return Image.fromarray(load_image(file).pixels)
+    codec, stream = models.open(file, base_only=False)
+    return codec.decode(stream)
 
 
-def _draw(codec: Codec, file: Path, found: Detections, score: float, target: Path) -> None:
+def _draw(models: Models, file: Path, found: Detections, score: float, target: Path) -> None:
     from vcm.io.draw import draw_detections
     from vcm.io.save import save_picture
 
-    picture = _picture_of(codec, file)
+    picture = _picture_of(models, file)
     save_picture(draw_detections(picture, found, score), target, icc=picture.info.get("icc_profile"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,28 +25,33 @@ class Models:
 
     def __init__(self, asked: str | None) -> None:
         self.asked = asked
-        self._loaded: dict[str, Codec] = {}
+        self._loaded: dict[str | Path, Codec] = {}
 
     def default(self) -> Codec:
         """The codec for a picture, which no model has written."""
         return self._load(self.asked or MODEL)
 
-    def of_file(self, path: Path, *, base_only: bool) -> Codec:
-        """The codec for a VCM file: by its layers' fingerprints, unless a model was asked for.
+    def open(self, path: Path, *, base_only: bool, layers: int | None = None) -> tuple[Codec, Bitstream]:
+        """A VCM file, read once, and the codec for it: by its layers' fingerprints, unless a model was asked for.
 
-        Where no shipped model has written the file the default is given, and its refusal names the fingerprints.
+        Args:
+            path: the file.
+            base_only: read header and base only.
+            layers: how many layers are wanted; a codec that reads the base is enough for one.
 
         Raises:
-            VcmError: the file cannot be read as far as is needed.
+            VcmError: the file cannot be read as far as is needed, or no weights at hand read it.
         """
-        if self.asked is not None:
-            return self._load(self.asked)
         from vcm.bitstream import read, read_base
+        from vcm.weights.registry import find_model
 
         stream = read_base(path).bitstream if base_only else read(path)
-        return self._load(model_of(stream) or MODEL)
+        if self.asked is not None:
+            return self._load(self.asked), stream
+        enhancement = None if layers == 1 or stream.enhancement is None else stream.enhancement.fingerprint.hex()
+        return self._load(find_model(stream.base_layer.fingerprint.hex(), enhancement, path.parent).path), stream
 
-    def _load(self, name: str) -> Codec:
+    def _load(self, name: str | Path) -> Codec:
         import vcm
 
         if name not in self._loaded:
@@ -54,12 +60,13 @@ class Models:
         return self._loaded[name]
 
 
-def model_of(stream: Bitstream) -> str | None:
-    """Name of the shipped model that wrote a file, or ``None``."""
-    from vcm.weights.registry import model_of_layers
+def model_of(stream: Bitstream, folder: Path) -> str | None:
+    """Name of the model that wrote a file, looked for in ``folder`` as well; ``None`` where there is none at hand."""
+    from vcm.errors import FingerprintError
+    from vcm.weights.registry import find_model
 
-    enhancement = stream.enhancement
-    found = model_of_layers(
-        stream.base_layer.fingerprint.hex(), None if enhancement is None else enhancement.fingerprint.hex()
-    )
-    return None if found is None else found.name
+    base, enhancement = stream.base_layer.fingerprint.hex(), stream.enhancement
+    for wanted in (None if enhancement is None else enhancement.fingerprint.hex(), None):
+        with suppress(FingerprintError):
+            return find_model(base, wanted, folder).name
+    return None

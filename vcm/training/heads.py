@@ -197,7 +197,7 @@ def _train(
         minutes=minutes, progress=shown,
     )  # fmt: skip
     target = config.out / f"{config.name}-{kind}.safetensors"
-    save_keypoint_head(target, average, load(config.weights).fingerprint if kind == "base" else b"")
+    save_keypoint_head(target, average, bytes.fromhex(load(config.weights).fingerprint) if kind == "base" else b"")
     shipped = load_keypoint_head(target)
     found = {data.pictures[i].id: shipped.estimate(frozen.latents(i), data.pictures[i].truth.boxes) for i in held}
     last = losses[-max(1, len(losses) // 10) :]

@@ -37,9 +37,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         OSError: it cannot be written, as when the disk is full (the library has an error class of its own for that).
     """
     try:
-        save_file(
-            {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path, metadata and dict(metadata)
-        )
+        plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        save_file(plain, path, dict(metadata) if metadata else None)
     except SafetensorError as error:
         raise OSError(str(error)) from error
 

@@ -6,7 +6,6 @@ half-precision scale per output channel, everything else, and a trunk of its own
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,7 +22,7 @@ from vcm.errors import ModelNotFoundError, TrunkError, WeightsError
 from vcm.tasks.build import head_modules
 from vcm.tasks.detection import DetectionHead
 from vcm.tasks.shapes import SHIPPED_HEADS
-from vcm.weights.registry import FORMAT, TWIN_FORMAT, find_weights
+from vcm.weights.registry import FORMAT, MODEL_NAME, TWIN_FORMAT, find_weights
 from vcm.weights.tensors import Layout, TensorFile
 
 __all__ = [
@@ -40,7 +39,6 @@ SCALE = ".scale"
 _CODEC_TRUNK = "model.analysis.trunk."
 _MAX_BYTES = 1 << 28
 _MAX_CODEC_BYTES = 1 << 30
-_MODEL_NAME = re.compile(r"[\w.+-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +111,9 @@ def read_twin(path: Path, trunk: str | Path | None = None) -> LoadedTwin:
             known = ", ".join(ARCHITECTURES)
             raise WeightsError("unknown architecture", expected=known, found=repr(meta.get("architecture")))
         name, source = meta.get("name", ""), meta.get("trunk", "")
-        if not _MODEL_NAME.fullmatch(name):  # it is printed, and names a column of results
+        if not MODEL_NAME.fullmatch(name):  # it is printed, and names a column of results
             raise WeightsError(f"{path} has no name to be called by", expected="a model's name", found=repr(name))
-        if not _MODEL_NAME.fullmatch(source):
+        if not MODEL_NAME.fullmatch(source):
             raise WeightsError(f"{path} names no trunk", expected=f"a model's name or {OWN_TRUNK}", found=repr(source))
         modules = twin_modules(architecture)
         state = modules.state_dict()

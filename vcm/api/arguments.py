@@ -1,0 +1,57 @@
+"""Arguments of the front, checked before any work is done."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import torch
+
+from vcm.codecs.scalable.latent_coder import MAX_QUALITY
+from vcm.errors import OptionError
+
+__all__ = ["check_target", "device_of", "quality_index", "whole_number"]
+
+
+def quality_index(name: str, quality: object) -> int:
+    """Index 0 … 1023 of a quality 0 … 100; ``name`` is what the caller calls it.
+
+    Raises:
+        OptionError: it is no number from 0 to 100.
+    """
+    if not (isinstance(quality, Real) and 0 <= float(quality) <= 100):
+        raise OptionError(f"{name} is out of range", expected="0 to 100", found=quality)
+    return round(float(quality) * MAX_QUALITY / 100)
+
+
+def whole_number(name: str, value: object, low: int, high: int | None, unit: str = "") -> int:
+    """``value`` as an int.
+
+    Raises:
+        OptionError: it is no whole number from ``low`` to ``high``.
+    """
+    if not (isinstance(value, Integral) and low <= int(value) and (high is None or int(value) <= high)):
+        expected = f"at least {low}" if high is None else f"{low} to {high}"
+        raise OptionError(f"{name} is out of range", expected=f"{expected}{unit}", found=value)
+    return int(value)
+
+
+def check_target(target_bpp: object) -> None:
+    """Checks a rate in bits per pixel.
+
+    Raises:
+        OptionError: it is neither ``None`` nor a number above 0 and below 1000.
+    """
+    if target_bpp is not None and not (isinstance(target_bpp, Real) and 0 < float(target_bpp) < 1000):
+        raise OptionError("target_bpp is out of range", expected="above 0, below 1000", found=target_bpp)
+
+
+def device_of(device: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        OptionError: torch knows no such device.
+    """
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise OptionError("no such device", expected="cpu, cuda, cuda:1 …", found=device) from error

@@ -1,0 +1,361 @@
+"""A loaded model at work on pictures and files."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from vcm.api.arguments import check_target, device_of, quality_index, whole_number
+from vcm.api.cost import Cost, count_costs
+from vcm.api.rate import search_quality
+from vcm.api.sources import StreamSource, base_of, items_of, one_or_many, whole_of
+from vcm.bitstream import Bitstream, Layer, Metadata, SourceKind
+from vcm.codecs.scalable.latent_coder import MAX_QUALITY
+from vcm.codecs.scalable.model import CODEC_ID, BaseLatents, default_base_scale, picture_tensor
+from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError
+from vcm.io.metadata import without_orientation
+from vcm.io.pictures import SourceImage, load_image
+from vcm.structures import Classification, Detections, Keypoints, Latents
+from vcm.weights.codec_file import LoadedModel
+
+if TYPE_CHECKING:
+    from vcm.io.pictures import ImageSource
+
+__all__ = ["Codec", "on_device"]
+
+Head = Callable[[Latents], Any]
+_Module = TypeVar("_Module", bound=nn.Module)
+_LAYERS = 2
+
+
+class Codec:
+    """A loaded model. Immutable but for :meth:`add_head`, and safe to share between threads.
+
+    Every method that takes one picture or file takes a list, tuple or batch as well, and then gives a list. A batch of
+    pictures is a tensor (N, C, H, W), or an array (N, H, W, C) or (N, C, H, W).
+
+    Args:
+        loaded: networks from :func:`vcm.weights.codec_file.load_weights`; they are not changed.
+        device: where they run.
+
+    Attributes:
+        name: of the model.
+        fingerprint: of the base layers that it writes and reads, 16 hexadecimal digits.
+        fingerprint_enhancement: likewise, of its enhancement layers.
+
+    Raises:
+        OptionError: torch knows no such device.
+    """
+
+    def __init__(self, loaded: LoadedModel, device: str | torch.device = "cpu") -> None:
+        self._device = device_of(device)
+        self._model = on_device(loaded.model, self._device)
+        self._detect = on_device(loaded.detect, self._device)
+        self._classify = on_device(loaded.classify, self._device)
+        self.name = loaded.name
+        self.fingerprint = loaded.model.base_fingerprint().hex()
+        self.fingerprint_enhancement = loaded.model.picture_fingerprint().hex()
+        self._heads: dict[str, Head] = {"detect": self._detect.detect, "classify": self._classify.classify}
+        self._lock = threading.Lock()
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    @one_or_many
+    def encode(
+        self,
+        image: ImageSource,
+        *,
+        quality: float = 50,
+        base_quality: float = 50,
+        base_only: bool = False,
+        target_bpp: float | None = None,
+        base_scale: int | None = None,
+        keep_gps: bool = False,
+    ) -> Bitstream:
+        """Encode a picture.
+
+        Args:
+            image: path, PIL image, uint8 HWC array or CHW tensor; or a list or batch of these.
+            quality: of the enhancement layer, 0 … 100.
+            base_quality: of the base layer, 0 … 100.
+            base_only: write the base layer only; the picture path does not run.
+            target_bpp: bits per source pixel of the whole file (of the base with ``base_only``); replaces the quality
+                of the layer that is searched. Met within 3 %, or a :class:`RateWarning` reports the nearest reachable
+                rate.
+            base_scale: eighths of the picture's size that the base is coded at, 1 … 8; by default such that its
+                longest side is near 480.
+            keep_gps: keep the position in the EXIF block.
+
+        Raises:
+            ImageError: the picture cannot be read or is smaller than 16 px or too large.
+            OptionError: an option is out of range.
+        """
+        index, base_index = quality_index("quality", quality), quality_index("base_quality", base_quality)
+        check_target(target_bpp)
+        eighths = None if base_scale is None else whole_number("base_scale", base_scale, 1, 8, " eighths")
+        source = load_image(image, keep_gps=keep_gps)
+        scale = eighths or default_base_scale(source.width, source.height)
+        x = picture_tensor(source.pixels, self._device)
+        y = self._model.analyse_base(x, scale)
+
+        def base_file(at: int) -> tuple[Bitstream, BaseLatents]:
+            layer, latents = self._model.encode_base(y, (source.width, source.height), scale, at)
+            return _file(source, scale, [layer]), latents
+
+        if base_only and target_bpp is not None:
+            return search_quality(lambda at: base_file(at)[0], target_bpp, lambda file: file.base_bpp, 4)
+        file, latents = base_file(base_index)
+        return file if base_only else self._add_picture(file, x, latents, index, target_bpp)
+
+    @overload
+    def enhance(
+        self,
+        source: list[StreamSource],
+        image: list[ImageSource],
+        *,
+        quality: float = ...,
+        target_bpp: float | None = ...,
+    ) -> list[Bitstream]: ...
+    @overload
+    def enhance(
+        self, source: StreamSource, image: ImageSource, *, quality: float = ..., target_bpp: float | None = ...
+    ) -> Bitstream: ...
+    def enhance(
+        self,
+        source: StreamSource | list[StreamSource],
+        image: ImageSource | list[ImageSource],
+        *,
+        quality: float = 50,
+        target_bpp: float | None = None,
+    ) -> Bitstream | list[Bitstream]:
+        """Append the enhancement layer to a base-only file.
+
+        Args:
+            source: the file, or a list.
+            image: the picture that it was encoded from, or a list or batch of as many.
+            quality: of the enhancement layer, 0 … 100.
+            target_bpp: of the whole file.
+
+        Raises:
+            LayerError: the file has an enhancement layer already.
+            ImageError: the picture has another size than the file says.
+            FingerprintError: the base was written by other weights.
+            OptionError: an option is out of range, or the lists differ in length.
+        """
+        files, images = items_of(source), items_of(image)
+        if files is not None or images is not None:
+            if files is None or images is None or len(files) != len(images):
+                raise OptionError("files and pictures come as two lists of one length")
+            pairs = zip(files, images, strict=True)
+            return [self.enhance(one, picture, quality=quality, target_bpp=target_bpp) for one, picture in pairs]
+        index = quality_index("quality", quality)
+        check_target(target_bpp)
+        file = whole_of(source)  # type: ignore[arg-type]  # a list was dealt with above
+        if file.enhancement is not None:
+            what = "the file has an enhancement layer already"
+            raise LayerError(what, expected="a base-only file", found=", ".join(file.layer_names))
+        picture = load_image(image)  # type: ignore[arg-type]
+        found, expected = f"{picture.width}x{picture.height}", f"{file.width}x{file.height}"
+        if found != expected:
+            raise ImageError("the picture is not the one that the file was made from", expected=expected, found=found)
+        x = picture_tensor(picture.pixels, self._device)
+        return self._add_picture(file, x, self._base(file), index, target_bpp)
+
+    def _add_picture(
+        self, file: Bitstream, x: Tensor, latents: BaseLatents, quality: int, target: float | None
+    ) -> Bitstream:
+        """``file`` with the enhancement of picture ``x``, at a quality index or at the one that meets the target."""
+        y = self._model.analyse_picture(x)
+
+        def at(index: int) -> Bitstream:
+            return file.with_layer(self._model.encode_picture(y, latents, index))
+
+        return at(quality) if target is None else search_quality(at, target, lambda file: file.bpp, 5)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _base(self, file: Bitstream) -> BaseLatents:
+        if file.codec_id != CODEC_ID:
+            raise FingerprintError("the file was written by another codec", expected=CODEC_ID, found=file.codec_id)
+        return self._model.decode_base(file.header, file.base_layer)
+
+    def _latents(self, source: StreamSource) -> tuple[Latents, int]:
+        """Latents, and the bytes that were read for them."""
+        file, count = base_of(source)
+        base = self._base(file)
+        y_hat = base.y_hat(self._model.analysis.project.weight.dtype)
+        spec = self._model.architecture.latents
+        return Latents(y_hat, spec, base.coded_size, base.source_size, base.quality * 100 / MAX_QUALITY), count
+
+    @one_or_many
+    def latents(self, source: StreamSource) -> Latents:
+        """Base latents of a file; only its base prefix is read.
+
+        Args:
+            source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+
+        Raises:
+            FormatError: the file is damaged or no VCM file.
+            FingerprintError: the base was written by other weights.
+        """
+        return self._latents(source)[0]
+
+    @one_or_many
+    def detect(self, source: StreamSource, *, score: float = 0.05) -> Detections:
+        """Objects in a file's picture, from its base layer; pixels are not decoded.
+
+        Args:
+            source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+            score: least score kept, 0 … 1.
+
+        Raises:
+            FormatError, FingerprintError: as for :meth:`latents`.
+            OptionError: ``score`` is out of range.
+        """
+        latents, count = self._latents(source)
+        return replace(self._detect.detect(latents, score), bytes_read=count)
+
+    @one_or_many
+    def classify(self, source: StreamSource) -> Classification:
+        """Class probabilities of a file's picture, from its base layer.
+
+        Args:
+            source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+
+        Raises:
+            FormatError, FingerprintError: as for :meth:`latents`.
+        """
+        latents, count = self._latents(source)
+        return replace(self._classify.classify(latents), bytes_read=count)
+
+    @one_or_many
+    def decode(self, source: StreamSource, *, layers: int | None = None) -> Image.Image:
+        """The picture, upright, for a person.
+
+        Args:
+            source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+            layers: how many layers to use, the base being the first; all by default. The base alone gives a rough
+                preview (``picture.info["vcm_preview"]`` is true).
+
+        Raises:
+            FormatError: the file is damaged or no VCM file.
+            FingerprintError: a layer was written by other weights.
+            LayerError: the file has fewer layers.
+            LimitError: the header claims a picture or tiles that would take too much memory.
+            OptionError: ``layers`` is out of range.
+        """
+        asked = None if layers is None else whole_number("layers", layers, 1, None)
+        file = whole_of(source)
+        present = min(len(file.layers), _LAYERS)  # what a later version appended is not for this one
+        wanted = asked or present
+        if wanted > present:
+            raise LayerError("the file has fewer layers", expected=wanted, found=present)
+        base = self._base(file)
+        if wanted == 1 or file.enhancement is None:
+            return _picture(self._model.decode_preview(base), file, preview=True)
+        return _picture(self._model.decode_picture(file.enhancement, base), file, preview=False)
+
+    # -- heads --------------------------------------------------------------------------------------------------------
+
+    def add_head(self, name: str, head: Head) -> Codec:
+        """Register a task of your own: ``head(latents)`` is what :meth:`run` calls. Returns the codec.
+
+        Raises:
+            HeadError: the name is taken, or ``head`` cannot be called.
+        """
+        if not callable(head):
+            raise HeadError("a head is called with latents", expected="a callable", found=type(head).__name__)
+        with self._lock:
+            if name in self._heads:
+                raise HeadError("a head of that name exists", found=name)
+            self._heads = {**self._heads, name: head}
+        return self
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names that :meth:`run` knows."""
+        return tuple(self._heads)
+
+    def head(self, name: str) -> Head:
+        """A head by its name, called with latents: for heads that are built on others (boxes first, then their parts).
+
+        Raises:
+            HeadError: no head of that name.
+        """
+        head = self._heads.get(name)
+        if head is None:
+            raise HeadError("no head of that name", expected=", ".join(self._heads), found=name)
+        return head
+
+    def run(self, name: str, source: StreamSource | list[StreamSource]) -> Any:
+        """Run a head on a file's base latents.
+
+        Args:
+            name: ``detect``, ``classify``, or one that :meth:`add_head` registered.
+            source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+
+        Returns:
+            what the head gives; in :class:`Detections`, :class:`Classification` and :class:`Keypoints` with the bytes
+            that were read.
+
+        Raises:
+            HeadError: no head of that name.
+        """
+        head = self.head(name)
+
+        def one(file: StreamSource) -> Any:
+            latents, count = self._latents(file)
+            found = head(latents)
+            typed = isinstance(found, Detections | Classification | Keypoints)
+            return replace(found, bytes_read=count) if typed else found
+
+        files = items_of(source)
+        return one(source) if files is None else [one(file) for file in files]  # type: ignore[arg-type]
+
+    # -- cost ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> int:
+        """Learned numbers of the codec, both layers, integer networks included; heads are not counted."""
+        return sum(t.numel() for t in self._model.state_dict().values())
+
+    def complexity(self, width: int = 768, height: int = 512) -> tuple[Cost, ...]:
+        """Multiply–accumulates of whole calls on a noise picture, counted by torch's FlopCounterMode."""
+        return count_costs(self, width, height)
+
+
+def on_device(module: _Module, device: torch.device) -> _Module:
+    """The networks on a device: themselves where they are there already, else a copy, since others may use them."""
+    here = next(iter(module.state_dict().values())).device
+    return module if here == device else copy.deepcopy(module).to(device)
+
+
+def _file(source: SourceImage, scale: int, layers: Sequence[Layer]) -> Bitstream:
+    return Bitstream.build(
+        width=source.width, height=source.height, codec_id=CODEC_ID,
+        source=SourceKind(source.bit_depth, source.grey, source.alpha), base_scale=scale, layers=layers,
+        metadata=Metadata(exif=source.exif, icc=source.icc),
+    )  # fmt: skip
+
+
+def _picture(pixels: Tensor, file: Bitstream, *, preview: bool) -> Image.Image:
+    """uint8 (H, W, 3) as a PIL image with the file's metadata."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels.cpu().numpy()))
+    if file.header.source.grey:
+        picture = picture.convert("L")
+    if preview:
+        picture.info["vcm_preview"] = True
+    if file.metadata.icc is not None:
+        picture.info["icc_profile"] = file.metadata.icc
+    exif = None if file.metadata.exif is None else without_orientation(file.metadata.exif)
+    if exif is not None:
+        picture.info["exif"] = exif
+    return picture

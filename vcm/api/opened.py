@@ -1,0 +1,132 @@
+"""Open a file with the weights that it wants, found by the fingerprints in it."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vcm.api.codec import Codec
+from vcm.api.sources import StreamSource, base_of, whole_of
+from vcm.bitstream import Bitstream
+from vcm.errors import FingerprintError
+from vcm.weights.codec_file import LoadedModel, load_weights
+from vcm.weights.registry import Folders, find_model
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vcm.structures import Classification, Detections, Latents
+
+__all__ = ["OpenFile", "find_codec", "open"]
+
+
+class OpenFile:
+    """A file and the codec that reads it: each part of the file is read once. What :func:`open` gives.
+
+    Attributes:
+        codec: reads the base layer.
+        base: header and base layer.
+    """
+
+    def __init__(self, source: StreamSource, folders: Folders, device: str | torch.device) -> None:
+        self._source, self._folders, self._device = source, folders, device
+        # A path is read again when more than the base is wanted, an object that is read from cannot be.
+        if not isinstance(source, str | os.PathLike | bytes | Bitstream):
+            self._source = whole_of(source)
+        self.base = base_of(self._source)[0].cut(1)
+        self.codec = find_codec(self.base, folders, device)
+
+    @cached_property
+    def stream(self) -> Bitstream:
+        """The whole file; read when first asked for."""
+        return whole_of(self._source)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the picture, pixels."""
+        return self.base.width, self.base.height
+
+    def latents(self) -> Latents:
+        """As :meth:`vcm.Codec.latents`."""
+        return self.codec.latents(self.base)
+
+    def detect(self, *, score: float = 0.05) -> Detections:
+        """As :meth:`vcm.Codec.detect`."""
+        return self.codec.detect(self.base, score=score)
+
+    def classify(self) -> Classification:
+        """As :meth:`vcm.Codec.classify`."""
+        return self.codec.classify(self.base)
+
+    def run(self, name: str) -> Any:
+        """As :meth:`vcm.Codec.run`."""
+        return self.codec.run(name, self.base)
+
+    def decode(self, *, layers: int | None = None) -> Image.Image:
+        """As :meth:`vcm.Codec.decode`; the base alone (``layers=1``) is decoded from what was read at first.
+
+        Raises:
+            FingerprintError: no weights at hand read the enhancement layer.
+        """
+        if layers == 1:
+            return self.codec.decode(self.base, layers=1)
+        enhancement, codec = self.stream.enhancement, self.codec
+        if enhancement is not None and enhancement.fingerprint.hex() != codec.fingerprint_enhancement:
+            codec = find_codec(self.stream, self._folders, self._device)
+        return codec.decode(self.stream, layers=layers)
+
+    def __repr__(self) -> str:
+        return f"<OpenFile {self.base.width}x{self.base.height}, codec {self.codec.name}>"
+
+
+def open(file: StreamSource, *, weights: Folders = (), device: str | torch.device = "cpu") -> OpenFile:
+    """Open a file with the weights that wrote it: by fingerprint, nothing needs to be named.
+
+    They are looked for in the folders of ``weights``, in the file's own, in those of the environment variable
+    ``VCM_WEIGHTS``, and among the shipped ones, in this order.
+
+    Args:
+        file: path, bytes, binary file object or :class:`Bitstream`.
+        weights: folders of weights files, or weights files.
+        device: where the codec runs.
+
+    Raises:
+        FingerprintError: no weights at hand read this file; its text names the fingerprint that they must have.
+        FormatError: the file is damaged or no VCM file.
+        InputError: the file, or something in ``weights``, cannot be read.
+        OptionError: torch knows no such device.
+    """
+    beside = [Path(file).parent] if isinstance(file, str | os.PathLike) else []
+    named = [weights] if isinstance(weights, str | os.PathLike) else weights
+    return OpenFile(file, (*named, *beside), device)
+
+
+def find_codec(stream: Bitstream, folders: Folders = (), device: str | torch.device = "cpu") -> Codec:
+    """The codec that reads a file.
+
+    Args:
+        stream: the file; where it has an enhancement, the codec reads that as well.
+        folders: where to look beside the shipped ones and ``VCM_WEIGHTS``.
+        device: where it runs.
+
+    Raises:
+        FingerprintError: there is none.
+    """
+    enhancement = stream.enhancement
+    base = stream.base_layer.fingerprint.hex()
+    found = find_model(base, None if enhancement is None else enhancement.fingerprint.hex(), folders)
+    codec = Codec(_loaded(found.path, found.path.stat().st_mtime_ns), device)
+    if codec.fingerprint != base:
+        what = f"{found.path} is not what its metadata says"
+        raise FingerprintError(what, expected=base, found=codec.fingerprint)
+    return codec
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: Path, changed: int) -> LoadedModel:
+    """Weights, kept for the next file; ``changed`` is the file's time, so that a newer one is read."""
+    return load_weights(path)

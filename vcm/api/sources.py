@@ -1,0 +1,84 @@
+"""What the methods of a codec are given: one picture or file, or many; and how a file is read once."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, BinaryIO, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
+
+import numpy as np
+
+from vcm.bitstream import Bitstream, read, read_base
+
+__all__ = ["StreamSource", "base_of", "items_of", "one_or_many", "whole_of"]
+
+StreamSource = str | os.PathLike[str] | bytes | BinaryIO | Bitstream
+"""A file: its path, its bytes, a binary file object at its first byte, or what was read before."""
+
+S = TypeVar("S")
+R = TypeVar("R")
+P = ParamSpec("P")
+_CHANNELS = (1, 3, 4)
+
+
+class _Bound(Protocol[S, P, R]):
+    """A method that takes one or many; see :func:`one_or_many`."""
+
+    @overload
+    def __call__(self, source: list[S] | tuple[S, ...], /, *args: P.args, **kwargs: P.kwargs) -> list[R]: ...
+    @overload
+    def __call__(self, source: S, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+
+class _Method(Protocol[S, P, R]):
+    """The same before it is bound to an object."""
+
+    def __get__(self, instance: object, owner: type | None = None, /) -> _Bound[S, P, R]: ...
+
+
+def one_or_many(method: Callable[Concatenate[Any, S, P], R]) -> _Method[S, P, R]:
+    """A method of one picture or file that takes many as well: a list or tuple, or an array or tensor of four axes.
+
+    Given many it gives a list, one result each, in order.
+    """
+
+    @functools.wraps(method)
+    def call(self: Any, source: Any, /, *args: Any, **kwargs: Any) -> Any:
+        many = items_of(source)
+        if many is None:
+            return method(self, source, *args, **kwargs)
+        results = []
+        for one in many:  # no comprehension: its frame would stand between a warning and its cause
+            results.append(method(self, one, *args, **kwargs))
+        return results
+
+    return cast(_Method[S, P, R], call)
+
+
+def items_of(source: object) -> list[Any] | None:
+    """The items of a list, tuple or batch of pictures; ``None`` where ``source`` is one picture or file.
+
+    A batch is a tensor (N, C, H, W), or an array (N, H, W, C) or (N, C, H, W); C is 1, 3 or 4 and no side is as small.
+    """
+    if isinstance(source, list | tuple):
+        return list(source)
+    if getattr(source, "ndim", None) != 4:
+        return None
+    batch: Any = source
+    if isinstance(batch, np.ndarray) and batch.shape[3] not in _CHANNELS and batch.shape[1] in _CHANNELS:
+        batch = batch.transpose(0, 2, 3, 1)
+    return list(batch)
+
+
+def base_of(source: StreamSource) -> tuple[Bitstream, int]:
+    """Header and base of a file, of which no more than that is read; and how many bytes that was."""
+    if isinstance(source, Bitstream):
+        return source, source.header.base_bytes
+    got = read_base(source)
+    return got.bitstream, got.bytes_read
+
+
+def whole_of(source: StreamSource) -> Bitstream:
+    """The whole file."""
+    return source if isinstance(source, Bitstream) else read(source)
