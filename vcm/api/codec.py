@@ -83,7 +83,8 @@ class Codec:
         """Encode a picture.
 
         Args:
-            image: path, PIL image, uint8 HWC array or CHW tensor; or a list or batch of these.
+            image: what :func:`vcm.io.pictures.load_image` takes: path, bytes, binary file object, PIL image, uint8 HWC
+                array or CHW tensor; or a list or batch of these.
             quality: of the enhancement layer, 0 … 100.
             base_quality: of the base layer, 0 … 100.
             base_only: write the base layer only; the picture path does not run.
