@@ -17,7 +17,7 @@ from vcm.io.files import whole_file
 from vcm.nn.blocks import fuse_batchnorm
 from vcm.tasks.build import head_modules
 from vcm.tasks.shapes import SHIPPED_HEADS
-from vcm.training.stages import blind_to_base
+from vcm.training.stages.networks import blind_to_base
 from vcm.weights.codec_file import load_weights
 from vcm.weights.registry import FORMAT
 from vcm.weights.tensors import load_tensors, save_tensors

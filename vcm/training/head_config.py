@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from vcm.training.config import Strict, read_config
+from vcm.training.config_file import Strict, read_config
 from vcm.training.features import FeatureKind
 
 __all__ = ["HeadConfig", "ShapeConfig", "ViewConfig", "load_head_config"]

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import time
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -14,7 +13,7 @@ from typing import TextIO
 import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import nn
 
 from vcm.errors import ConfigError
 from vcm.io.files import whole_file, write_atomically
@@ -29,30 +28,10 @@ from vcm.training.distributed import (
     synchronise_norms,
     whole_batch_noise,
 )
+from vcm.training.stages.base import Stage
 from vcm.weights.tensors import save_tensors
 
-__all__ = ["Stage", "StageResult", "run_stage"]
-
-
-class Stage(ABC):
-    """What differs between stages: the modules that learn, and the loss of one batch."""
-
-    modules: nn.ModuleDict
-    config: StageConfig
-    device = torch.device("cpu")
-
-    def to(self, device: torch.device) -> None:
-        """Move everything that learns, and what it learns from, to ``device``."""
-        self.device = device
-        self.modules.to(device)
-
-    @abstractmethod
-    def parameter_groups(self) -> list[dict[str, object]]:
-        """Groups for AdamW, each with ``params`` and ``lr``."""
-
-    @abstractmethod
-    def loss(self, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The loss of one batch, and the numbers that are logged."""
+__all__ = ["StageResult", "run_stage"]
 
 
 @dataclass(frozen=True, slots=True)

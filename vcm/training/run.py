@@ -17,14 +17,13 @@ from vcm.errors import ConfigError, TrunkError
 from vcm.io.files import whole_file, write_atomically
 from vcm.tasks.build import head_modules
 from vcm.tasks.shapes import SHIPPED_HEADS
-from vcm.training.config import StageConfig, TrainConfig, load_config
+from vcm.training.config import JointConfig, PictureConfig, StageConfig, TrainConfig, TwinConfig, load_config
 from vcm.training.data import PictureStore
 from vcm.training.distributed import barrier, pick_device, processes, rank
 from vcm.training.export import export, merged_weights
 from vcm.training.export_twin import write_twin
-from vcm.training.joint import JointStage
-from vcm.training.loop import Stage, StageResult, run_stage
-from vcm.training.stages import BottleneckStage, PictureStage, TwinStage
+from vcm.training.loop import StageResult, run_stage
+from vcm.training.stages import BottleneckStage, JointStage, PictureStage, Stage, TwinStage
 from vcm.training.teacher import Teacher, TeacherLike
 from vcm.training.thaw import recentre_norms, thaw
 from vcm.weights.tensors import load_tensors, save_tensors
@@ -132,7 +131,7 @@ class _Run:
             return done.thawed[config.from_]
         return done.latest.get(config.kind) if config.start is None else done.named[config.start]
 
-    def stage(self, config: StageConfig, done: _Done, *, fresh: bool) -> Stage:
+    def stage(self, config: StageConfig, done: _Done, *, fresh: bool = True) -> Stage:
         """The stage with the weights that it starts from, on the run's device.
 
         Args:
@@ -173,8 +172,10 @@ class _Run:
             if before is not None:
                 picture.modules.load_state_dict(_of(picture.modules, before))
             return picture
-        kind = TwinStage if config.kind == "twin" else BottleneckStage
-        stage = kind(config, self.recipe, store, self.teacher())
+        if config.kind == "twin":
+            stage: TwinStage | BottleneckStage = TwinStage(config, self.recipe, store, self.teacher())
+        else:
+            stage = BottleneckStage(config, self.recipe, store, self.teacher())
         before = self._before(config, done) or done.latest.get("twin")
         if before is not None:
             found = _of(stage.modules, before)
@@ -262,7 +263,8 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
                 write_atomically(marker, f"{result.step} steps\n")
         done.finish(config, results[-1].weights)
         ready: list[StageConfig] = []
-        if not (config.aside or config.blind) and {"bottleneck", "picture"} <= done.latest.keys():
+        blind = config.kind in ("picture", "joint") and config.blind
+        if not (config.aside or blind) and {"bottleneck", "picture"} <= done.latest.keys():
             weights = recipe.out / f"{recipe.name}.safetensors"
             if first:
                 trained = done.through(done.latest["bottleneck"], done.latest["picture"])
@@ -274,7 +276,7 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
             ready = list(recipe.stages)
         if first:
             for part in ready:
-                if part.ship is not None:
+                if part.kind != "bottleneck" and part.ship is not None:
                     _ship(recipe, part, part.ship, done, weights)
     barrier()
     return TrainResult(tuple(results), weights)
@@ -327,11 +329,13 @@ def _remember(recipe: TrainConfig, config: StageConfig, *, write: bool) -> None:
         write_atomically(path, json.dumps(settings, indent=1))
 
 
-def _ship(recipe: TrainConfig, config: StageConfig, name: str, done: _Done, codec: Path | None) -> None:
+def _ship(
+    recipe: TrainConfig, config: TwinConfig | PictureConfig | JointConfig, name: str, done: _Done, codec: Path | None
+) -> None:
     """Write what a stage gives beside the codec. A twin borrows the codec's trunk where it is the same."""
     path = recipe.out / f"{name}.safetensors"
     own = done.named[config.name]
-    if config.kind in ("picture", "joint"):
+    if config.kind != "twin":
         base = done.bases.get(config.name, own)  # a joint stage's file has its own
         trained = ", ".join(done.through(base, own))
         export({"bottleneck": base, "picture": own}, recipe.architecture, name, path, trained, config.blind)
