@@ -16,12 +16,12 @@ from vcm.eval.data import Picture, read_picture
 from vcm.eval.runner import CodecRun, Run
 from vcm.eval.summary import Row, Summary
 from vcm.io.draw import draw_detections
+from vcm.structures import DEFAULT_SCORE
 
 __all__ = ["Gallery", "Tile", "make_gallery"]
 
 _PICTURES = 3
 _WIDTH = 380
-_SCORE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ def _tile(codec: CodecRun, coder: ImageCodec, point: str, picture: Picture, rows
     machine = next(iter(record.found), None)
     if machine is not None:
         found = record.found[machine].detections(record.width, record.height)
-        image = draw_detections(image, found, _SCORE)
-        note = f"score at least {_SCORE:g}"
-        count = float(len(found.above(_SCORE)))
+        image = draw_detections(image, found, DEFAULT_SCORE)
+        note = f"score at least {DEFAULT_SCORE:g}"
+        count = float(len(found.above(DEFAULT_SCORE)))
         objects = replace(rate, row=len(rows) + 1, machine=machine, quantity="objects", value=count, unit="", note=note)
         rows.append(objects)
     preview = isinstance(coder, LatentTaskCodec)

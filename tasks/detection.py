@@ -18,7 +18,7 @@ from torchvision.ops import batched_nms
 
 from vcm.errors import HeadError, OptionError
 from vcm.nn.blocks import ConvNormAct, FiLM
-from vcm.structures import Detections, Latents, LatentSpec
+from vcm.structures import DEFAULT_SCORE, Detections, Latents, LatentSpec
 
 __all__ = ["BINS", "NMS_IOU", "STRIDES", "DetectionHead", "DetectorOutput", "decode_boxes"]
 
@@ -124,7 +124,7 @@ class DetectionHead(nn.Module):
         return DetectorOutput(tuple(logits), tuple(bins), tuple(features), stem)
 
     @torch.inference_mode()
-    def detect(self, latents: Latents, score: float = 0.05, nms_iou: float = NMS_IOU) -> Detections:
+    def detect(self, latents: Latents, score: float = DEFAULT_SCORE, nms_iou: float = NMS_IOU) -> Detections:
         """Detections of one picture, boxes in source pixels.
 
         Args:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vcm.errors import FingerprintError, HeadError, OptionError, WeightsError
 from vcm.io.files import whole_file
 from vcm.nn.blocks import ConvNormAct, fuse_batchnorm
-from vcm.structures import Detections, Keypoints, Latents, LatentSpec
+from vcm.structures import DEFAULT_SCORE, Detections, Keypoints, Latents, LatentSpec
 from vcm.weights.tensors import TensorFile, save_tensors, stored_type
 
 __all__ = [
@@ -226,7 +226,7 @@ class KeypointTask:
 
     Args:
         head: the head.
-        detect: boxes of a picture, such as ``codec.head("detect")``.
+        detect: boxes of a picture of at least a score, such as ``codec.head("detect")``.
         labels: class indices of the objects that have such keypoints; ``None`` takes all.
         score: least score of a box.
 
@@ -237,10 +237,10 @@ class KeypointTask:
     def __init__(
         self,
         head: KeypointHead,
-        detect: Callable[[Latents], Detections],
+        detect: Callable[[Latents, float], Detections],
         *,
         labels: Collection[int] | None = None,
-        score: float = 0.3,
+        score: float = DEFAULT_SCORE,
     ) -> None:
         if not 0 <= score <= 1:
             raise OptionError("score is out of range", expected="0 to 1", found=score)
@@ -250,7 +250,7 @@ class KeypointTask:
 
     def __call__(self, latents: Latents) -> Keypoints:
         """Keypoints of the detected objects of one picture."""
-        found = self._detect(latents).above(self.score)
+        found = self._detect(latents, self.score)
         keep = np.array([self.labels is None or int(c) in self.labels for c in found.labels], np.bool_)
         return self.head.estimate(latents, found.boxes[keep], found.scores[keep])
 

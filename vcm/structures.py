@@ -13,7 +13,10 @@ from vcm.errors import OptionError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["COCO_CATEGORY_IDS", "COCO_NAMES", "Classification", "Detections", "Keypoints", "LatentSpec", "Latents"]
+__all__ = [
+    "COCO_CATEGORY_IDS", "COCO_NAMES", "DEFAULT_SCORE", "Classification", "Detections", "Keypoints", "LatentSpec",
+    "Latents",
+]  # fmt: skip
 
 COCO_NAMES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -30,6 +33,10 @@ COCO_NAMES: tuple[str, ...] = (
 
 COCO_CATEGORY_IDS: tuple[int, ...] = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 """Official COCO category id of class index 0 … 79 (91 ids with gaps)."""
+
+DEFAULT_SCORE = 0.3
+"""Least score of a detection where nothing is asked for, in Python and on the command line: what a person wants to see
+drawn. Average precision is an integral over all scores, so that an evaluation asks for less (0.001)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from vcm.api.sources import one_or_many
 from vcm.bitstream import coded_size
 from vcm.codecs.scalable.model import base_latents, default_base_scale, picture_tensor
 from vcm.io.pictures import load_image
-from vcm.structures import Detections, Latents
+from vcm.structures import DEFAULT_SCORE, Detections, Latents
 from vcm.weights.registry import find_twin
 from vcm.weights.twin_file import LoadedTwin, read_twin
 
@@ -93,7 +93,7 @@ class PixelTwin:
         return Latents(y, self._spec, coded_size(*size, scale), size, 100.0)
 
     @one_or_many
-    def detect(self, image: ImageSource, *, score: float = 0.05) -> Detections:
+    def detect(self, image: ImageSource, *, score: float = DEFAULT_SCORE) -> Detections:
         """Objects in a picture, from its pixels; ``bytes_read`` is 0.
 
         Args:

@@ -23,16 +23,16 @@ def test_every_byte_matters(file: Bitstream) -> None:
     """Each byte changed, one at a time: an error from decode, and from detect where it lies in the base prefix."""
     codec, data = tiny_codec(), file.to_bytes()
     rng = np.random.default_rng(0)
-    wanted = codec.detect(data)
+    wanted = codec.detect(data, score=0.05)
     for at, change in enumerate(rng.integers(1, 256, len(data)).tolist()):
         damaged = data[:at] + bytes([data[at] ^ change]) + data[at + 1 :]
         with pytest.raises(VcmError):
             codec.decode(damaged)
         if at < file.header.base_bytes:
             with pytest.raises(VcmError):
-                codec.detect(damaged)
+                codec.detect(damaged, score=0.05)
         elif at % 101 == 0:
-            assert np.array_equal(codec.detect(damaged).boxes, wanted.boxes)
+            assert np.array_equal(codec.detect(damaged, score=0.05).boxes, wanted.boxes)
 
 
 def test_every_cut_is_an_error_or_a_shorter_file(file: Bitstream) -> None:
@@ -126,7 +126,7 @@ def test_a_lie_about_the_size_takes_no_memory(scale: int, tile_log2: int, cheap_
         codec.decode(data)
     if not cheap_base:
         with pytest.raises(VcmError):
-            codec.detect(data)
+            codec.detect(data, score=0.05)
     assert peak() - before < 300 << 20
 
 

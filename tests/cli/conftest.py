@@ -20,7 +20,7 @@ from vcm.api.sources import base_of, whole_of
 from vcm.bitstream import Bitstream, ChunkKind, Layer, Metadata, SourceKind
 from vcm.errors import FingerprintError, LayerError, ModelNotFoundError
 from vcm.io.pictures import load_image
-from vcm.structures import COCO_NAMES, Classification, Detections
+from vcm.structures import COCO_NAMES, DEFAULT_SCORE, Classification, Detections
 
 BASE, ENHANCEMENT = bytes(range(8)), bytes(range(8, 16))
 
@@ -78,7 +78,7 @@ class FakeCodec:
             raise LayerError("the file has its enhancement already")
         return stream.with_layer(self._enhancement(Image.fromarray(load_image(image).pixels), quality))
 
-    def detect(self, source: Any, *, score: float = 0.05) -> Detections:
+    def detect(self, source: Any, *, score: float = DEFAULT_SCORE) -> Detections:
         stream, bytes_read = base_of(source)
         if stream.base_layer.fingerprint != BASE:
             raise FingerprintError("the base", expected=BASE.hex(), found=stream.base_layer.fingerprint.hex())

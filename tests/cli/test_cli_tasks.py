@@ -40,6 +40,17 @@ def test_detect_json_has_the_keys_of_the_contract(run, file) -> None:
     assert len(json.loads(run("detect", file, "--json").out)[0]["detections"]) == 1
 
 
+def test_the_default_score_is_that_of_python(run, file) -> None:
+    from inspect import signature
+
+    from vcm.structures import DEFAULT_SCORE
+
+    for call in (vcm.Codec.detect, vcm.PixelTwin.detect):
+        assert signature(call).parameters["score"].default == DEFAULT_SCORE
+    assert f"[default: ({DEFAULT_SCORE:g})]" in " ".join(run("detect", "--help").out.replace("│", " ").split())
+    assert run("detect", file).out == run("detect", file, "--score", DEFAULT_SCORE).out
+
+
 def test_detect_on_a_prefix_a_picture_and_a_file_without_its_extension(run, file, photo, tmp_path) -> None:
     (tmp_path / "base.vcm").write_bytes(read(file).base)
     shutil.copy(file, tmp_path / "noext")

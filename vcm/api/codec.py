@@ -23,7 +23,7 @@ from vcm.codecs.scalable.model import CODEC_ID, BaseLatents, default_base_scale,
 from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError
 from vcm.io.metadata import without_orientation
 from vcm.io.pictures import SourceImage, load_image
-from vcm.structures import Classification, Detections, Keypoints, Latents
+from vcm.structures import DEFAULT_SCORE, Classification, Detections, Keypoints, Latents
 from vcm.weights.codec_file import LoadedModel
 
 if TYPE_CHECKING:
@@ -210,12 +210,12 @@ class Codec:
         return self._latents(source)[0]
 
     @one_or_many
-    def detect(self, source: StreamSource, *, score: float = 0.05) -> Detections:
+    def detect(self, source: StreamSource, *, score: float = DEFAULT_SCORE) -> Detections:
         """Objects in a file's picture, from its base layer; pixels are not decoded.
 
         Args:
             source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
-            score: least score kept, 0 … 1.
+            score: least score kept, 0 … 1. Average precision asks for less than the default, 0.001.
 
         Raises:
             FormatError, FingerprintError: as for :meth:`latents`.

@@ -13,6 +13,7 @@ from vcm.api.codec import Codec
 from vcm.api.sources import StreamSource, base_of, whole_of
 from vcm.bitstream import Bitstream
 from vcm.errors import FingerprintError
+from vcm.structures import DEFAULT_SCORE
 from vcm.weights.codec_file import LoadedModel, load_weights
 from vcm.weights.registry import Folders, find_model
 
@@ -54,7 +55,7 @@ class OpenFile:
         """As :meth:`vcm.Codec.latents`."""
         return self.codec.latents(self.base)
 
-    def detect(self, *, score: float = 0.05) -> Detections:
+    def detect(self, *, score: float = DEFAULT_SCORE) -> Detections:
         """As :meth:`vcm.Codec.detect`."""
         return self.codec.detect(self.base, score=score)
 

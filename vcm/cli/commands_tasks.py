@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def detect(
     files: _Inputs,
-    score: Score = 0.3,
+    score: Score = None,
     draw: Annotated[
         str | None,
         typer.Option("--draw", "-d", metavar="OUT|DIR", help="Draw the boxes there; a folder for several."),
@@ -48,7 +48,9 @@ def detect(
     from vcm.cli import output as out
     from vcm.cli.files import plan_outputs
     from vcm.cli.models import Models
+    from vcm.structures import DEFAULT_SCORE
 
+    least = DEFAULT_SCORE if score is None else score
     drawings: dict[Path, Path] = {}
     if draw is not None:
         from vcm.io.save import picture_format
@@ -61,9 +63,9 @@ def detect(
 
     def work(file: Path) -> None:
         codec, source = _base_of(models, file)
-        found = codec.detect(source, score=score)
+        found = codec.detect(source, score=least)
         if file in drawings:
-            _draw(models, file, found, score, drawings[file])
+            _draw(models, file, found, least, drawings[file])
         if json:
             rows.append(
                 {

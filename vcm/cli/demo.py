@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run_demo"]
 
-_SCORE = 0.3
-
 
 def photographs() -> Iterator[tuple[str, Image.Image]]:
     """Name and picture of each photograph. All lie in scikit-image's package: nothing is downloaded."""
@@ -54,7 +52,7 @@ def run_demo(target: Path, model: str, quality: float) -> None:
                 rows.append(_one(codec, name, picture, Path(folder) / f"{name}.vcm", quality))
     note = f"vcm demo, model {codec.name}, quality {quality:g}; photographs from scikit-image; bpp counts every byte"
     title = "One file: detected from its first bytes, decoded when a person looks"
-    figure = panel(rows, title=title, note=note, score=_SCORE)
+    figure = panel(rows, title=title, note=note)
     save_picture(figure, target)
     _print(rows)
     output.say(f"wrote {target}")
@@ -67,7 +65,7 @@ def _one(codec: Codec, name: str, picture: Image.Image, file: Path, quality: flo
     return PanelRow(
         title=name,
         original=picture,
-        detections=codec.detect(file, score=_SCORE),
+        detections=codec.detect(file),
         decoded=decoded,
         preview=codec.decode(file, layers=1),
         psnr_db=psnr(np.asarray(picture), np.asarray(decoded.convert("RGB"))),

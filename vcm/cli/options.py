@@ -69,5 +69,9 @@ Output = Annotated[
     typer.Option("--output", "-o", metavar="OUT|DIR", help="A file; a folder for several.", show_default="beside FILE"),
 ]
 Score = Annotated[
-    float, typer.Option("--score", "-s", callback=in_range(0, 1), help="Leave out what scores less, 0 to 1.")
+    float | None,
+    # The number is in vcm.structures, which takes numpy: too slow to import for the help. A test holds them together.
+    typer.Option(
+        "--score", "-s", callback=in_range(0, 1), help="Leave out what scores less, 0 to 1.", show_default="0.3"
+    ),
 ]

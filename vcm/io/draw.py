@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 from vcm.errors import OptionError
-from vcm.structures import Detections
+from vcm.structures import DEFAULT_SCORE, Detections
 
 __all__ = ["PanelRow", "class_colour", "draw_detections", "panel"]
 
@@ -72,7 +72,7 @@ def _place_label(
     return best
 
 
-def draw_detections(image: Image.Image, detections: Detections, score: float = 0.3) -> Image.Image:
+def draw_detections(image: Image.Image, detections: Detections, score: float = DEFAULT_SCORE) -> Image.Image:
     """A copy of a picture with a box and a label for each detection of at least ``score``.
 
     Args:
@@ -156,7 +156,7 @@ _GAP, _MARGIN = 22, 36
 _HEAD, _TITLE, _CAPTION, _FOOT = 34, 78, 36, 40
 
 
-def panel(rows: Sequence[PanelRow], *, title: str, note: str = "", score: float = 0.3) -> Image.Image:
+def panel(rows: Sequence[PanelRow], *, title: str, note: str = "", score: float = DEFAULT_SCORE) -> Image.Image:
     """The figure: for each photograph the original with boxes, the decoded picture, the base's preview, and the bits.
 
     Args:
