@@ -9,15 +9,15 @@ from pathlib import Path
 from vcm.codecs.pillow import UncompressedCodec
 from vcm.codecs.protocol import ImageCodec
 from vcm.codecs.resampled import ResampledCodec
-from vcm.eval.data import Dataset
-from vcm.eval.figures import draw_figures
-from vcm.eval.gallery import make_gallery
-from vcm.eval.machines import Machine
-from vcm.eval.protocols import Protocol
-from vcm.eval.report import render_report
-from vcm.eval.results import Results, write_results
-from vcm.eval.runner import Progress, Run, run
-from vcm.eval.summary import summarise
+from vcm.eval.data.datasets import Dataset
+from vcm.eval.machines.protocol import Machine
+from vcm.eval.report.figures import draw_figures
+from vcm.eval.report.gallery import make_gallery
+from vcm.eval.report.page import render_report
+from vcm.eval.report.results import Results, write_results
+from vcm.eval.report.summary import summarise
+from vcm.eval.run.protocols import Protocol
+from vcm.eval.run.runner import Progress, Run, run
 from vcm.io.files import write_atomically
 
 __all__ = ["complete_codecs", "evaluate"]
@@ -55,13 +55,13 @@ def evaluate(
     """Run a protocol and write ``results.json``, ``results.csv``, ``report.html`` and ``figures/`` into ``out``.
 
     Args:
-        protocol, dataset, codecs, machines, jobs, pseudo, streams, progress: as of :func:`vcm.eval.runner.run`, the
+        protocol, dataset, codecs, machines, jobs, pseudo, streams, progress: as of :func:`vcm.eval.run.runner.run`, the
             codecs completed by :func:`complete_codecs`.
         command: what the report says it was made by.
         stage: told what is being worked on after the measurements.
 
     Raises:
-        OptionError, OutputError: as of :func:`vcm.eval.runner.run`.
+        OptionError, OutputError: as of :func:`vcm.eval.run.runner.run`.
         MissingDependencyError: matplotlib, pycocotools or scipy is not installed.
     """
     every = complete_codecs(protocol, codecs)

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vcm.errors import OptionError
-from vcm.eval.results import Results
-from vcm.eval.summary import Row
-from vcm.eval.views import BEST, UNCOMPRESSED
+from vcm.eval.report.results import Results
+from vcm.eval.report.summary import Row
+from vcm.eval.run.views import BEST, UNCOMPRESSED
 
 __all__ = ["COVERED", "LOW_RATE", "Target", "targets"]
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from vcm.errors import OptionError
-from vcm.eval.accuracy import IOU_THRESHOLDS, evaluate_detections
+from vcm.eval.metrics.detection import evaluate_detections
+from vcm.eval.metrics.matching import IOU_THRESHOLDS
 from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import COCO_CATEGORY_IDS, Detections
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vcm.errors import CurveError, OptionError
-from vcm.eval.bd import Curve, RDPoint, bd_accuracy, bd_rate, pareto_front
+from vcm.eval.curves.bd import Curve, RDPoint, bd_accuracy, bd_rate, pareto_front
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

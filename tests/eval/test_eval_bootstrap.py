@@ -1,29 +1,24 @@
-"""The bootstrap: its accumulation against pycocotools on repeated pictures, its intervals, its pairing, its speed."""
+"""The bootstrap: its accumulation against pycocotools on repeated pictures, and its intervals."""
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 import pytest
 
 from vcm.errors import CurveError, OptionError
-from vcm.eval.accuracy import evaluate_detections
-from vcm.eval.bd import Curve, bd_rate
-from vcm.eval.bootstrap import (
-    ResampledCurve,
+from vcm.eval.curves.bd import Curve, bd_rate
+from vcm.eval.curves.resampled import ResampledCurve, bootstrap_bd_rate
+from vcm.eval.metrics import bootstrap as module
+from vcm.eval.metrics.bootstrap import (
     Resamples,
     accumulate,
-    bootstrap,
-    bootstrap_bd_accuracy,
-    bootstrap_bd_rate,
-    bootstrap_difference,
     draw_resamples,
     percentile_interval,
     resample_accuracy,
     resample_bpp,
     resample_mean,
 )
+from vcm.eval.metrics.detection import evaluate_detections
 from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 
 CATEGORIES = (Category(1, "person"), Category(3, "car"), Category(13, "stop sign"), Category(90, "toothbrush"))
@@ -59,7 +54,7 @@ def repeated(truth, rows, counts):
         xywh = truth.boxes[mine]
         for copy in range(count):
             new = image.id * 1000 + copy
-            pictures.append(CocoImage(new, image.file_name, image.width, image.height))
+            pictures.append(CocoImage(new, f"{new}.png", image.width, image.height))
             boxes[new] = (
                 np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1),
                 truth.box_categories[mine].tolist(),
@@ -117,44 +112,18 @@ def test_interval_of_a_mean_is_the_textbook_one():
     assert (found.level, found.resamples, found.refused) == (0.95, 2000, 0)
 
 
-def test_bootstrap_and_paired_difference():
-    truth, rows = data_set(8, images=40)
-    sharp = evaluate_detections(truth, rows, frequent_boxes=10)
-    blurred = evaluate_detections(*data_set(8, images=40, noise=9.0), frequent_boxes=10)
-    draws = draw_resamples(40, 300)
-    a, b = bootstrap(sharp, draws), bootstrap(blurred, draws)
-    for interval in (a.ap, a.ap50, a.person_ap50, a.ap50_frequent):
-        assert interval.low < interval.estimate < interval.high
-    assert a.ap.estimate == sharp.ap
-    d = bootstrap_difference(sharp, blurred, draws)
-    assert d.ap.estimate == pytest.approx(blurred.ap - sharp.ap)
-    assert d.ap.high < 0
-    # Pairing: far narrower than the two intervals side by side.
-    assert d.ap.high - d.ap.low < 0.7 * np.hypot(a.ap.high - a.ap.low, b.ap.high - b.ap.low)
-    same = bootstrap_difference(sharp, sharp, draws)
-    assert (same.ap.low, same.ap.high, same.person_ap50.low, same.person_ap50.high) == (0, 0, 0, 0)
-    wide = bootstrap(sharp, draws, level=0.5).ap
-    assert a.ap.low < wide.low < wide.high < a.ap.high
-
-
-def test_difference_refuses_other_pictures():
-    truth, rows = data_set(8)
-    whole, part = evaluate_detections(truth, rows), evaluate_detections(truth, rows, image_ids=truth.image_ids[:9])
-    with pytest.raises(OptionError, match="same pictures"):
-        bootstrap_difference(whole, part)
-    with pytest.raises(OptionError, match="another set"):
-        bootstrap(whole, draw_resamples(9))
-
-
 def test_draws_without_a_box_are_counted():
     pictures = [CocoImage(k, f"{k}.png", 100, 100) for k in range(4)]
     boxes = {0: ([[0, 0, 50, 50]], [1]), 1: ([[0, 0, 50, 50]], [3])}
     truth = CocoGroundTruth.from_boxes("rare", pictures, CATEGORIES, boxes)
     rows = [{"image_id": 0, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}]
     draws = draw_resamples(4, 1000)
-    found = bootstrap(evaluate_detections(truth, rows), draws).person_ap50
+    found = percentile_interval(resample_accuracy(evaluate_detections(truth, rows), draws).person_ap50, 100)
     assert found.refused == int((draws.counts[:, 0] == 0).sum()) > 0
     assert (found.low, found.high) == pytest.approx((100, 100))
+    wide = percentile_interval(np.arange(101.0), 50)
+    narrow = percentile_interval(np.arange(101.0), 50, level=0.5)
+    assert (wide.low, narrow.low, narrow.high, wide.high) == pytest.approx((2.5, 25, 75, 97.5))
 
 
 def test_bpp_is_all_bits_over_all_pixels():
@@ -192,7 +161,6 @@ def test_bd_intervals():
     assert noisy.estimate == bd_rate(anchor.curve, noisy_curve.curve).value
     assert noisy.low < noisy.estimate < noisy.high
     assert 0.5 < noisy.high - noisy.low < 15
-    assert bootstrap_bd_accuracy(anchor, noisy_curve).low > 0
 
     broken = ResampledCurve(noisy_curve.curve, noisy_curve.rates, noisy_curve.metrics.copy())
     broken.metrics[:, :10] -= 1000
@@ -204,10 +172,15 @@ def test_bd_intervals():
         ResampledCurve(anchor.curve, anchor.rates[:3], anchor.metrics[:3])
 
 
-def test_speed():
-    """1,000 draws of 280 pictures with 80 classes are asked for in under 60 s; here 100 draws of 8,000 detections."""
-    truth, rows = data_set(1, images=280)
-    result = evaluate_detections(truth, rows)
-    start = time.process_time()
-    bootstrap(result, draw_resamples(280, 100))
-    assert time.process_time() - start < 6
+def test_draws_are_the_same_in_small_blocks(monkeypatch):
+    table = evaluate_detections(*data_set(2)).matches
+    counts = draw_resamples(20, 30).counts
+    whole = accumulate(table, counts)
+    monkeypatch.setattr(module, "_BLOCK", 100)
+    assert np.array_equal(accumulate(table, counts), whole, equal_nan=True)
+
+
+def test_draws_of_other_pictures_are_refused():
+    result = evaluate_detections(*data_set(8))
+    with pytest.raises(OptionError, match="another set"):
+        resample_accuracy(result, draw_resamples(9))

@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from vcm.errors import AnnotationError, ImageError, OptionError
-from vcm.eval.data import load_dataset, read_picture
+from vcm.eval.data.datasets import load_dataset, read_picture
 
 
 def _picture(path: Path, size: tuple[int, int] = (40, 30), **save: object) -> None:

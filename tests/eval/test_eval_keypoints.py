@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from vcm.errors import OptionError
-from vcm.eval.keypoints import compare_features, evaluate_keypoints
+from vcm.eval.metrics.keypoints import compare_features, evaluate_keypoints
 from vcm.structures import Keypoints
 
 NAMES = ("a", "b", "c", "d")

@@ -11,7 +11,10 @@ import pytest
 import yaml
 
 from vcm.errors import ConfigError, MissingDependencyError, ModelNotFoundError, OptionError, WeightsError
-from vcm.eval.machines import DESCRIPTORS, InputDescriptor, OnnxDescriptor, keep_best, load_machine, prepare
+from vcm.eval.machines.boxes import keep_best
+from vcm.eval.machines.descriptor import DESCRIPTORS, InputDescriptor, OnnxDescriptor
+from vcm.eval.machines.load import load_machine
+from vcm.eval.machines.onnx import prepare
 
 SIDE = 64
 CELLS = sum((SIDE // stride) ** 2 for stride in (8, 16, 32))

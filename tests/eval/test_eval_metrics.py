@@ -12,9 +12,9 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
 from vcm.errors import ImageError, MissingDependencyError, OptionError
-from vcm.eval import metrics as m
-from vcm.eval import vmaf as vmaf_module
-from vcm.eval.metrics import METRICS, luma_bt709, metric
+from vcm.eval.metrics import distortion as m
+from vcm.eval.metrics import vmaf as vmaf_module
+from vcm.eval.metrics.distortion import METRICS, luma_bt709, metric
 
 NAMES = [row.name for row in METRICS]
 NOT_SYMMETRIC = {"vif", "iw_ssim", "vmaf"}

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from vcm.codecs.protocol import ImageCodec, LatentTaskCodec, LayeredCodec
 from vcm.errors import OptionError
-from vcm.eval.data import load_dataset
-from vcm.eval.ours import VcmBaseCodec, VcmCodec, load_codecs
-from vcm.eval.protocols import Point
-from vcm.eval.worker import HEAD, Job, Worker
+from vcm.eval.data.datasets import load_dataset
+from vcm.eval.run.codecs import VcmBaseCodec, VcmCodec, load_codecs
+from vcm.eval.run.protocols import Point
+from vcm.eval.run.worker import HEAD, Job, Worker
 
 TINY = str(Path(__file__).parent.parent / "golden" / "tiny.safetensors")
 SPEC = f"vcm-s:weights={TINY}"

@@ -10,7 +10,7 @@ import yaml
 from vcm.codecs.anchors import load_anchor
 from vcm.codecs.protocol import QualityRange
 from vcm.errors import ConfigError, MissingDependencyError, ModelNotFoundError, OptionError
-from vcm.eval.protocols import Point, list_protocols, load_protocol
+from vcm.eval.run.protocols import Point, list_protocols, load_protocol
 
 _GOOD = {
     "name": "p",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vcm.errors import OptionError
-from vcm.eval.accuracy import evaluate_detections
-from vcm.eval.pseudo import pseudo_ground_truth
+from vcm.eval.data.pseudo import pseudo_ground_truth
+from vcm.eval.metrics.detection import evaluate_detections
 from vcm.io.coco import CocoImage
 from vcm.structures import COCO_CATEGORY_IDS, COCO_NAMES, Detections
 

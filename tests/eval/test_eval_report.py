@@ -16,14 +16,14 @@ from skimage import data as skdata
 from vcm.codecs.pillow import jpeg, webp
 from vcm.codecs.protocol import CodecInfo, Image, QualityRange
 from vcm.errors import FormatError, OutputError
-from vcm.eval.data import Dataset, load_dataset
+from vcm.eval.data.datasets import Dataset, load_dataset
 from vcm.eval.evaluate import complete_codecs, evaluate
-from vcm.eval.figures import row_range
-from vcm.eval.machines import MachineInfo
-from vcm.eval.protocols import Protocol
-from vcm.eval.report import format_value
-from vcm.eval.results import Results, compare, read_results, write_atomically
-from vcm.eval.summary import Row
+from vcm.eval.machines.protocol import MachineInfo
+from vcm.eval.report.figures import row_range
+from vcm.eval.report.page import format_value
+from vcm.eval.report.results import Results, compare, read_results, write_atomically
+from vcm.eval.report.summary import Row
+from vcm.eval.run.protocols import Protocol
 from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Detections
 

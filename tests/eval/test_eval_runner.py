@@ -17,12 +17,12 @@ from PIL import Image as PilImage
 from vcm.codecs.pillow import UncompressedCodec, jpeg
 from vcm.codecs.protocol import CodecInfo, Image, QualityRange
 from vcm.errors import ImageError, OptionError
-from vcm.eval.data import Dataset, Picture, load_dataset
-from vcm.eval.machines import MachineInfo
-from vcm.eval.protocols import Protocol
-from vcm.eval.records import Cache, Found, Record
-from vcm.eval.runner import run
-from vcm.eval.worker import HEAD
+from vcm.eval.data.datasets import Dataset, Picture, load_dataset
+from vcm.eval.machines.protocol import MachineInfo
+from vcm.eval.run.protocols import Protocol
+from vcm.eval.run.records import Cache, Found, Record
+from vcm.eval.run.runner import run
+from vcm.eval.run.worker import HEAD
 from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Detections
 
@@ -205,9 +205,9 @@ ENDLESS = """
 import os, sys, time
 from pathlib import Path
 from vcm.codecs.pillow import UncompressedCodec
-from vcm.eval.data import load_dataset
-from vcm.eval.protocols import Protocol
-from vcm.eval.runner import run
+from vcm.eval.data.datasets import load_dataset
+from vcm.eval.run.protocols import Protocol
+from vcm.eval.run.runner import run
 
 class Endless(UncompressedCodec):
     def compress(self, image, quality):

@@ -17,18 +17,19 @@ from tiny import tiny_twin, tiny_weights
 import vcm.cli
 from vcm.codecs.protocol import CodecInfo, Image, QualityRange
 from vcm.errors import ModelNotFoundError, OptionError
-from vcm.eval.bd import Curve, RDPoint
-from vcm.eval.bootstrap import ResampledCurve
-from vcm.eval.data import Dataset, load_dataset
-from vcm.eval.deltas import compare_within, relative
+from vcm.eval.curves.bd import Curve, RDPoint
+from vcm.eval.curves.deltas import compare_within, relative
+from vcm.eval.curves.resampled import ResampledCurve
+from vcm.eval.data.datasets import Dataset, load_dataset
 from vcm.eval.evaluate import complete_codecs, evaluate
-from vcm.eval.machines import MachineInfo, load_machines
-from vcm.eval.machines_twin import TwinMachine
-from vcm.eval.protocols import Protocol
-from vcm.eval.results import Results, read_results
-from vcm.eval.runner import run as measure
+from vcm.eval.machines.load import load_machines
+from vcm.eval.machines.protocol import MachineInfo
+from vcm.eval.machines.twin import TwinMachine
+from vcm.eval.report.results import Results, read_results
+from vcm.eval.run.protocols import Protocol
+from vcm.eval.run.runner import run as measure
+from vcm.eval.run.views import BEST, Measured, Measurement, View, check_names, merge, views_of
 from vcm.eval.targets import targets
-from vcm.eval.views import BEST, Measured, Measurement, View, check_names, merge, views_of
 from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Detections
 

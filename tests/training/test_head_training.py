@@ -17,7 +17,7 @@ from tiny import TINY_WEIGHTS, tiny_twin, tiny_weights
 import vcm
 import vcm.cli
 from vcm.errors import AnnotationError, ConfigError, OptionError
-from vcm.eval.keypoints import evaluate_keypoints
+from vcm.eval.metrics.keypoints import evaluate_keypoints
 from vcm.io.pictures import load_image
 from vcm.structures import LatentSpec
 from vcm.tasks.keypoints import KeypointOutput, load_keypoint_head

@@ -82,11 +82,11 @@ def evaluate(
     """
     from vcm.cli import output as screen
     from vcm.errors import OptionError
-    from vcm.eval.data import load_dataset
+    from vcm.eval.data.datasets import load_dataset
     from vcm.eval.evaluate import evaluate as run_protocol
-    from vcm.eval.machines import load_machines
-    from vcm.eval.ours import load_codecs
-    from vcm.eval.protocols import load_protocol
+    from vcm.eval.machines.load import load_machines
+    from vcm.eval.run.codecs import load_codecs
+    from vcm.eval.run.protocols import load_protocol
 
     plan = load_protocol(protocol)
     pictures = load_dataset(data, layout).first(limit)  # type: ignore[arg-type]
@@ -133,8 +133,8 @@ def compare(
     from dataclasses import asdict
 
     from vcm.cli import output as screen
-    from vcm.eval.results import compare as compare_results
-    from vcm.eval.results import read_results
+    from vcm.eval.report.results import compare as compare_results
+    from vcm.eval.report.results import read_results
 
     a, b = read_results(first), read_results(second)
     for key in ("name", "pictures", "ground_truth"):
@@ -178,7 +178,7 @@ def eval_targets(
     from dataclasses import asdict
 
     from vcm.cli import output as screen
-    from vcm.eval.results import read_results
+    from vcm.eval.report.results import read_results
     from vcm.eval.targets import targets
 
     found = targets(read_results(folder), None if kodak is None else read_results(kodak), anchor=anchor, best=best)

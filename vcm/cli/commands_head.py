@@ -10,8 +10,8 @@ import typer
 from vcm.cli.options import Json
 
 if TYPE_CHECKING:
-    from vcm.eval.bootstrap import ConfidenceInterval
-    from vcm.eval.keypoints import KeypointAccuracy
+    from vcm.eval.metrics.bootstrap import ConfidenceInterval
+    from vcm.eval.metrics.keypoints import KeypointAccuracy
     from vcm.training.features import FeatureKind
 
 __all__ = ["register"]
@@ -49,7 +49,7 @@ def train_head(
 
     from vcm.cli import output as out
     from vcm.errors import OptionError
-    from vcm.eval.keypoints import compare_features, evaluate_keypoints
+    from vcm.eval.metrics.keypoints import compare_features, evaluate_keypoints
     from vcm.io.files import write_atomically
     from vcm.training.heads import train_heads
 

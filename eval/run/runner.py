@@ -18,14 +18,14 @@ from typing import Any
 from vcm.allocator import keep_freed_memory
 from vcm.codecs.protocol import CodecInfo, ImageCodec, LatentTaskCodec
 from vcm.errors import OptionError
-from vcm.eval.data import Dataset, Picture
-from vcm.eval.machines import Machine, MachineInfo
-from vcm.eval.metrics import metric
-from vcm.eval.protocols import Point, Protocol
-from vcm.eval.pseudo import pseudo_ground_truth
-from vcm.eval.records import Cache, Record, cache_path
-from vcm.eval.views import check_names
-from vcm.eval.worker import Job, Worker
+from vcm.eval.data.datasets import Dataset, Picture
+from vcm.eval.data.pseudo import pseudo_ground_truth
+from vcm.eval.machines.protocol import Machine, MachineInfo
+from vcm.eval.metrics.distortion import metric
+from vcm.eval.run.protocols import Point, Protocol
+from vcm.eval.run.records import Cache, Record, cache_path
+from vcm.eval.run.views import check_names
+from vcm.eval.run.worker import Job, Worker
 from vcm.io.coco import CocoGroundTruth, CocoImage
 
 __all__ = ["CodecRun", "Run", "Skipped", "run"]
@@ -223,7 +223,7 @@ def _available(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _digest(picture: Picture) -> str:
-    """As :func:`vcm.eval.data.read_picture` gives; empty where the file cannot be read, which no record matches."""
+    """As :func:`read_picture` gives; empty where the file cannot be read, which no record matches."""
     try:
         return sha256(picture.path.read_bytes()).hexdigest()
     except OSError:

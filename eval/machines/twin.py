@@ -8,7 +8,7 @@ from typing import Any
 from vcm.codecs.protocol import Image, check_image
 from vcm.codecs.scalable.model import BASE_SIDE
 from vcm.errors import OptionError
-from vcm.eval.machines import MachineInfo
+from vcm.eval.machines.protocol import MachineInfo
 from vcm.structures import Detections
 from vcm.tasks.detection import NMS_IOU
 from vcm.twin import load_twin
@@ -24,7 +24,7 @@ SCORE = 0.001
 
 
 class TwinMachine:
-    """A pixel twin behind :class:`vcm.eval.machines.Machine`.
+    """A pixel twin behind :class:`vcm.eval.machines.protocol.Machine`.
 
     Args:
         name: shipped name or path, as of :func:`vcm.load_twin`.
@@ -47,7 +47,7 @@ class TwinMachine:
         return self._twin.name
 
     def detect(self, image: Image) -> Detections:
-        """See :meth:`vcm.eval.machines.Machine.detect`."""
+        """See :meth:`vcm.eval.machines.protocol.Machine.detect`."""
         return self._twin.detect(check_image(image), score=SCORE)
 
     def describe(self) -> MachineInfo:

@@ -10,16 +10,16 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from vcm.eval.figures import Figure, row_range
-from vcm.eval.gallery import Gallery
-from vcm.eval.results import Results
-from vcm.eval.summary import BEST, Row
-from vcm.eval.titles import title_of
-from vcm.eval.worker import HEAD
+from vcm.eval.report.figures import Figure, row_range
+from vcm.eval.report.gallery import Gallery
+from vcm.eval.report.results import Results
+from vcm.eval.report.summary import BEST, Row
+from vcm.eval.report.titles import title_of
+from vcm.eval.run.worker import HEAD
 
 __all__ = ["format_value", "render_report"]
 
-_TEMPLATE = Path(__file__).parent / "report.html"
+_TEMPLATE = Path(__file__).parent / "page.html"
 _COSTS = (
     ("encode", "encode, ms"), ("decode", "decode, ms"), ("machine", "machine, ms"), ("peak", "memory, MiB"),
     ("encode_kmac", "encode, kMAC/px"), ("decode_kmac", "decode, kMAC/px"), ("parameters", "parameters"),

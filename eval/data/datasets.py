@@ -5,7 +5,7 @@ layout         what lies in the folder
 =============  ======================================================================================
 ``coco``       ``instances.json`` or ``annotations/instances_*.json``; pictures in ``images/``, in a folder
                named after the JSON file (``instances_val2017.json``: ``val2017/``), or beside it
-``openimages`` a CSV of boxes (see :mod:`vcm.eval.openimages`); pictures named after its ImageID
+``openimages`` a CSV of boxes (see :mod:`vcm.eval.data.openimages`); pictures named after its ImageID
 ``kodak``      ``kodim01`` … ``kodim24``; distortion only
 ``clic``       pictures in subfolders such as ``professional/valid`` and ``mobile/valid``; distortion only
 ``plain``      any pictures, subfolders included; distortion only
@@ -25,7 +25,7 @@ from PIL import Image as PilImage
 
 from vcm.codecs.protocol import Image
 from vcm.errors import ImageError, OptionError
-from vcm.eval.openimages import find_boxes_csv, load_openimages
+from vcm.eval.data.openimages import find_boxes_csv, load_openimages
 from vcm.io.coco import CocoGroundTruth
 from vcm.io.pictures import load_image
 

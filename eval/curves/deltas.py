@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.errors import CurveError
-from vcm.eval.bd import BDResult, Curve, bd_accuracy, bd_rate
-from vcm.eval.bootstrap import ResampledCurve, bootstrap_bd_rate
+from vcm.eval.curves.bd import BDResult, Curve, bd_accuracy, bd_rate
+from vcm.eval.curves.resampled import ResampledCurve, bootstrap_bd_rate
 
 __all__ = ["Deltas", "IntervalDelta", "compare_curves", "compare_within", "relative"]
 

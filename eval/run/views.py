@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.errors import OptionError
-from vcm.eval.machines import MachineInfo
-from vcm.eval.worker import HEAD
+from vcm.eval.machines.protocol import MachineInfo
+from vcm.eval.run.worker import HEAD
 
 __all__ = ["BEST", "UNCOMPRESSED", "Measured", "Measurement", "View", "check_names", "merge", "views_of"]
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.errors import OptionError
-from vcm.eval.accuracy import MatchTable, match_table, run_coco
-from vcm.eval.bootstrap import ConfidenceInterval, accumulate, draw_resamples, percentile_interval
+from vcm.eval.metrics.bootstrap import ConfidenceInterval, accumulate, draw_resamples, percentile_interval
+from vcm.eval.metrics.matching import MatchTable, match_table, run_coco
 from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Keypoints
 

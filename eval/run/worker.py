@@ -10,12 +10,12 @@ from pathlib import Path
 
 from vcm.codecs.protocol import Image, ImageCodec, LatentTaskCodec, LayeredCodec
 from vcm.errors import ImageError, VcmError
-from vcm.eval.data import Picture, read_picture
-from vcm.eval.machines import Machine
-from vcm.eval.metrics import metric
-from vcm.eval.protocols import Point
-from vcm.eval.records import Found, Record
-from vcm.eval.streams import Stream, Streams
+from vcm.eval.data.datasets import Picture, read_picture
+from vcm.eval.machines.protocol import Machine
+from vcm.eval.metrics.distortion import metric
+from vcm.eval.run.protocols import Point
+from vcm.eval.run.records import Found, Record
+from vcm.eval.run.streams import Stream, Streams
 from vcm.structures import Detections
 
 __all__ = ["HEAD", "Job", "Worker"]

@@ -18,7 +18,7 @@ import numpy as np
 
 from vcm.codecs.protocol import CodecInfo
 from vcm.errors import OutputError
-from vcm.eval.machines import MachineInfo
+from vcm.eval.machines.protocol import MachineInfo
 from vcm.structures import Detections
 
 __all__ = ["Cache", "Found", "Key", "Record", "cache_path"]

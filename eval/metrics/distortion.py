@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.errors import ImageError, MissingDependencyError, OptionError
-from vcm.eval.nlpd import nlpd_of_luma
-from vcm.eval.vmaf import find_ffmpeg, vmaf_of_luma
+from vcm.eval.metrics.nlpd import nlpd_of_luma
+from vcm.eval.metrics.vmaf import find_ffmpeg, vmaf_of_luma
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,8 @@ import torch
 
 from vcm.codecs.protocol import Image, check_image
 from vcm.errors import MissingDependencyError, ModelNotFoundError, WeightsError
-from vcm.eval.machines import MachineInfo, keep_best
+from vcm.eval.machines.boxes import keep_best
+from vcm.eval.machines.protocol import MachineInfo
 from vcm.structures import COCO_CATEGORY_IDS, COCO_NAMES, Detections
 from vcm.weights.state import read_state
 
@@ -76,7 +77,7 @@ class TorchvisionDetector:
 
     @torch.inference_mode()
     def detect(self, image: Image) -> Detections:
-        """See :meth:`vcm.eval.machines.Machine.detect`."""
+        """See :meth:`vcm.eval.machines.protocol.Machine.detect`."""
         tensor = torch.from_numpy(check_image(image).transpose(2, 0, 1).astype(np.float32) / 255)
         (found,) = self._network([tensor])
         labels = self._index[found["labels"].numpy()]
@@ -140,7 +141,7 @@ class Detectron2Detector:
 
     @torch.inference_mode()
     def detect(self, image: Image) -> Detections:
-        """See :meth:`vcm.eval.machines.Machine.detect`."""
+        """See :meth:`vcm.eval.machines.protocol.Machine.detect`."""
         from detectron2.data.transforms import ResizeShortestEdge
 
         image = check_image(image)

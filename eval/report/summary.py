@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vcm.eval.accuracy import DetectionAccuracy, evaluate_detections
-from vcm.eval.bd import Curve, RDPoint
-from vcm.eval.bootstrap import (
-    ResampledCurve,
+from vcm.eval.curves.bd import Curve, RDPoint
+from vcm.eval.curves.deltas import Deltas, compare_curves, compare_within, relative
+from vcm.eval.curves.resampled import ResampledCurve
+from vcm.eval.metrics.bootstrap import (
     Resamples,
     draw_resamples,
     percentile_interval,
@@ -19,12 +19,12 @@ from vcm.eval.bootstrap import (
     resample_bpp,
     resample_mean,
 )
-from vcm.eval.deltas import Deltas, compare_curves, compare_within, relative
-from vcm.eval.metrics import metric
-from vcm.eval.records import Record
-from vcm.eval.runner import CodecRun, Run
-from vcm.eval.views import BEST, UNCOMPRESSED, Measured, Measurement, View, merge, views_of
-from vcm.eval.worker import HEAD
+from vcm.eval.metrics.detection import DetectionAccuracy, evaluate_detections
+from vcm.eval.metrics.distortion import metric
+from vcm.eval.run.records import Record
+from vcm.eval.run.runner import CodecRun, Run
+from vcm.eval.run.views import BEST, UNCOMPRESSED, Measured, Measurement, View, merge, views_of
+from vcm.eval.run.worker import HEAD
 
 __all__ = ["BEST", "UNITS", "Row", "Summary", "summarise"]
 

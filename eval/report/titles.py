@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcm.eval.metrics import METRICS
+from vcm.eval.metrics.distortion import METRICS
 
 __all__ = ["title_of"]
 

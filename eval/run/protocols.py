@@ -10,16 +10,16 @@ import yaml
 
 from vcm.codecs.protocol import QualityRange
 from vcm.errors import ConfigError, ModelNotFoundError
-from vcm.eval.metrics import METRICS
+from vcm.eval.metrics.distortion import METRICS
 
 __all__ = ["Accuracy", "Interval", "Point", "Protocol", "Reference", "Resampled", "list_protocols", "load_protocol"]
 
 Accuracy = Literal["ap", "ap50", "person_ap50", "ap50_frequent"]
-"""Fields of :class:`vcm.eval.accuracy.DetectionAccuracy` that are curves."""
+"""Fields of :class:`vcm.eval.metrics.detection.DetectionAccuracy` that are curves."""
 
 _FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
 # configs/ stands beside eval/ in a checkout and in an installed package alike.
-_FOLDER = Path(__file__).resolve().parent.parent / "configs" / "protocols"
+_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "protocols"
 _METRIC_NAMES = frozenset(metric.name for metric in METRICS)
 
 
@@ -116,7 +116,7 @@ class Protocol(_Strict):
         points: qualities by codec name. A codec that is not named gets five, spread over its range.
         rate_targets: bits per pixel in place of ``points``, for every codec.
         rate_tolerance: relative distance from a target from which a picture counts as off target.
-        metrics: distortion metrics, names of :data:`vcm.eval.metrics.METRICS`.
+        metrics: distortion metrics, names of :data:`vcm.eval.metrics.distortion.METRICS`.
         bd_mean_of: metrics whose BD-rates are averaged.
         accuracy: accuracies that are curves.
         interval: accuracies over which BD-rates are taken as well.

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from vcm.codecs.protocol import CodecInfo
-from vcm.eval.protocols import Point
+from vcm.eval.run.protocols import Point
 from vcm.io.files import write_atomically
 
 __all__ = ["Stream", "Streams"]

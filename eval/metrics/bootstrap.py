@@ -4,43 +4,32 @@ A set of some hundred pictures gives an mAP that another set of that size would 
 drawn with replacement, and everything that a picture brings goes with it: its boxes, its detections and its bytes. Two
 codecs are compared on the *same* draws, so that what makes a picture hard for both cancels.
 
-Matching is done once (:class:`~vcm.eval.accuracy.MatchTable`); a draw only weights pictures, and average precision is
-accumulated anew for all draws at once. With all weights one this equals pycocotools.
+Matching is done once (:class:`~vcm.eval.metrics.matching.MatchTable`); a draw only weights pictures, and average
+precision is accumulated anew for all draws at once. With all weights one this equals pycocotools.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from vcm.errors import CurveError, OptionError
-from vcm.eval.accuracy import RECALL_THRESHOLDS, DetectionAccuracy, MatchTable
-from vcm.eval.bd import BDResult, Curve, Method, RDPoint, bd_accuracy, bd_rate
+from vcm.errors import OptionError
+from vcm.eval.metrics.detection import DetectionAccuracy
+from vcm.eval.metrics.matching import RECALL_THRESHOLDS, MatchTable
 
 __all__ = [
-    "MAX_REFUSED",
-    "AccuracyIntervals",
     "AccuracySamples",
     "ConfidenceInterval",
-    "ResampledCurve",
     "Resamples",
     "accumulate",
-    "bootstrap",
-    "bootstrap_bd_accuracy",
-    "bootstrap_bd_rate",
-    "bootstrap_difference",
     "draw_resamples",
     "percentile_interval",
     "resample_accuracy",
     "resample_bpp",
     "resample_mean",
 ]
-
-MAX_REFUSED = 0.1
-"""Share of draws in which a delta may be undefined (no overlap, say) before the interval is refused."""
 
 _BLOCK = 1 << 21
 """Weights gathered at once: bounds memory to some tens of MB whatever the number of detections."""
@@ -88,48 +77,6 @@ class AccuracySamples:
     ap50: npt.NDArray[np.float64]
     person_ap50: npt.NDArray[np.float64]
     ap50_frequent: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class AccuracyIntervals:
-    """Intervals of a :class:`~vcm.eval.accuracy.DetectionAccuracy`, or of the difference of two.
-
-    Attributes:
-        ap: of mAP@[.50:.95].
-        ap50: of AP50.
-        person_ap50: of the AP50 of ``person``, ``None`` where there are no such boxes.
-        ap50_frequent: of the mean AP50 of the classes that are frequent *in the full set*, ``None`` where there are
-            none.
-    """
-
-    ap: ConfidenceInterval
-    ap50: ConfidenceInterval
-    person_ap50: ConfidenceInterval | None
-    ap50_frequent: ConfidenceInterval | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ResampledCurve:
-    """A curve on the full set together with the same curve in each draw.
-
-    Attributes:
-        curve: the ``P`` operating points on all pictures.
-        rates: float64 ``(P, B)``, rate of each point in each draw, in the order of ``curve.points``.
-        metrics: float64 ``(P, B)``, the metric likewise.
-    """
-
-    curve: Curve
-    rates: npt.NDArray[np.float64] = field(repr=False)
-    metrics: npt.NDArray[np.float64] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        points = len(self.curve.points)
-        if self.rates.ndim != 2 or len(self.rates) != points or self.rates.shape != self.metrics.shape:
-            raise OptionError(
-                f"draws of curve {self.curve.name!r} are of the wrong shape",
-                expected=f"rates and metrics ({points}, B)",
-                found=(self.rates.shape, self.metrics.shape),
-            )
 
 
 def draw_resamples(pictures: int, count: int = 1000, *, seed: int = 0) -> Resamples:
@@ -279,126 +226,3 @@ def percentile_interval(
         raise OptionError("no draw has a value", expected="at least one", found=f"{len(samples)} draws without")
     low, high = np.quantile(valid, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return ConfidenceInterval(estimate, float(low), float(high), level, len(valid), len(samples) - len(valid))
-
-
-def bootstrap(
-    accuracy: DetectionAccuracy, resamples: Resamples | None = None, *, level: float = 0.95
-) -> AccuracyIntervals:
-    """Confidence intervals of a detection accuracy over pictures.
-
-    Args:
-        accuracy: result of :func:`~vcm.eval.accuracy.evaluate_detections`.
-        resamples: the draws; ``None`` draws 1,000 with seed 0.
-        level: share of draws inside.
-
-    Raises:
-        OptionError: when the draws are of another number of pictures or ``level`` is out of range.
-    """
-    draws = resamples or draw_resamples(accuracy.images)
-    samples = resample_accuracy(accuracy, draws)
-    return _intervals(samples, (accuracy.ap, accuracy.ap50, accuracy.person_ap50, accuracy.ap50_frequent), level)
-
-
-def bootstrap_difference(
-    anchor: DetectionAccuracy, test: DetectionAccuracy, resamples: Resamples | None = None, *, level: float = 0.95
-) -> AccuracyIntervals:
-    """Confidence intervals of test minus anchor, in percent points, on the same draws of pictures for both.
-
-    Raises:
-        OptionError: when the two were not evaluated on the same pictures and ground truth, or as :func:`bootstrap`.
-    """
-    if anchor.matches.image_ids != test.matches.image_ids or anchor.ground_truth != test.ground_truth:
-        raise OptionError(
-            "a paired comparison needs the same pictures and ground truth",
-            expected=f"{anchor.ground_truth}, {anchor.images} pictures",
-            found=f"{test.ground_truth}, {test.images} pictures",
-        )
-    draws = resamples or draw_resamples(anchor.images)
-    a, t = resample_accuracy(anchor, draws), resample_accuracy(test, draws)
-    difference = AccuracySamples(
-        t.ap - a.ap, t.ap50 - a.ap50, t.person_ap50 - a.person_ap50, t.ap50_frequent - a.ap50_frequent
-    )
-    estimates = (
-        test.ap - anchor.ap,
-        test.ap50 - anchor.ap50,
-        _minus(test.person_ap50, anchor.person_ap50),
-        _minus(test.ap50_frequent, anchor.ap50_frequent),
-    )
-    return _intervals(difference, estimates, level)
-
-
-def _minus(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a - b
-
-
-def _intervals(
-    samples: AccuracySamples, estimates: tuple[float, float, float | None, float | None], level: float
-) -> AccuracyIntervals:
-    ap, ap50, person, frequent = estimates
-    return AccuracyIntervals(
-        ap=percentile_interval(samples.ap, ap, level=level),
-        ap50=percentile_interval(samples.ap50, ap50, level=level),
-        person_ap50=None if person is None else percentile_interval(samples.person_ap50, person, level=level),
-        ap50_frequent=None if frequent is None else percentile_interval(samples.ap50_frequent, frequent, level=level),
-    )
-
-
-def bootstrap_bd_rate(
-    anchor: ResampledCurve,
-    test: ResampledCurve,
-    *,
-    method: Method = "pchip",
-    accuracy_range: tuple[float, float] | None = None,
-    within: tuple[float, float] | None = None,
-    level: float = 0.95,
-) -> ConfidenceInterval:
-    """Confidence interval of a BD-rate: rate and accuracy of both codecs on the same draws of pictures.
-
-    Draws in which the BD-rate is undefined are left out and counted in ``refused``.
-
-    Raises:
-        CurveError: the BD-rate of the full set is undefined, or that of more than :data:`MAX_REFUSED` of the draws.
-        OptionError: the curves have different numbers of draws.
-        MissingDependencyError: scipy is not installed.
-    """
-    return _bootstrap_bd(
-        anchor, test, level, lambda a, t: bd_rate(a, t, method=method, accuracy_range=accuracy_range, within=within)
-    )
-
-
-def bootstrap_bd_accuracy(
-    anchor: ResampledCurve, test: ResampledCurve, *, method: Method = "pchip", level: float = 0.95
-) -> ConfidenceInterval:
-    """Confidence interval of a BD-accuracy (BD-mAP, BD-PSNR); otherwise as :func:`bootstrap_bd_rate`."""
-    return _bootstrap_bd(anchor, test, level, lambda a, t: bd_accuracy(a, t, method=method))
-
-
-def _bootstrap_bd(
-    anchor: ResampledCurve, test: ResampledCurve, level: float, delta: Callable[[Curve, Curve], BDResult]
-) -> ConfidenceInterval:
-    draws = anchor.rates.shape[1]
-    if test.rates.shape[1] != draws:
-        raise OptionError("curves have different numbers of draws", expected=draws, found=test.rates.shape[1])
-    estimate = delta(anchor.curve, test.curve).value
-    samples = np.full(draws, np.nan)
-    for b in range(draws):
-        try:
-            samples[b] = delta(_drawn(anchor, b), _drawn(test, b)).value
-        except CurveError:
-            continue  # counted below: the sample stays NaN
-    refused = int(np.isnan(samples).sum())
-    if refused > MAX_REFUSED * draws:
-        raise CurveError(
-            f"the delta of {test.curve.name!r} against {anchor.curve.name!r} is undefined in too many draws",
-            expected=f"at most {MAX_REFUSED:.0%}",
-            found=f"{refused} of {draws}",
-        )
-    return percentile_interval(samples, estimate, level=level)
-
-
-def _drawn(resampled: ResampledCurve, b: int) -> Curve:
-    pairs: Sequence[tuple[float, float]] = list(
-        zip(resampled.rates[:, b].tolist(), resampled.metrics[:, b].tolist(), strict=True)
-    )
-    points = tuple(RDPoint(rate, metric) for rate, metric in pairs)
-    return Curve(resampled.curve.name, points, resampled.curve.higher_is_better)

@@ -12,9 +12,9 @@ from PIL import Image as PilImage
 
 from vcm.codecs.protocol import ImageCodec, LatentTaskCodec
 from vcm.errors import VcmError
-from vcm.eval.data import Picture, read_picture
-from vcm.eval.runner import CodecRun, Run
-from vcm.eval.summary import Row, Summary
+from vcm.eval.data.datasets import Picture, read_picture
+from vcm.eval.report.summary import Row, Summary
+from vcm.eval.run.runner import CodecRun, Run
 from vcm.io.draw import draw_detections
 from vcm.structures import DEFAULT_SCORE
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from vcm.errors import CurveError, FormatError
-from vcm.eval.bd import BDResult, Curve, RDPoint, bd_rate
-from vcm.eval.metrics import METRICS
-from vcm.eval.runner import Run
-from vcm.eval.summary import Row, Summary
+from vcm.eval.curves.bd import BDResult, Curve, RDPoint, bd_rate
+from vcm.eval.metrics.distortion import METRICS
+from vcm.eval.report.summary import Row, Summary
+from vcm.eval.run.runner import Run
 from vcm.io.files import write_atomically
 
 __all__ = [

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcm.errors import MissingDependencyError
-from vcm.eval.results import Results
-from vcm.eval.summary import Row
-from vcm.eval.titles import title_of
-from vcm.eval.worker import HEAD
+from vcm.eval.report.results import Results
+from vcm.eval.report.summary import Row
+from vcm.eval.report.titles import title_of
+from vcm.eval.run.worker import HEAD
 
 __all__ = ["Figure", "draw_figures"]
 
