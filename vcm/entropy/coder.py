@@ -154,8 +154,7 @@ class Decoder:
 
         Raises:
             OptionError: wrong dtype or shape.
-            EntropyError: an index out of range, or a malformed escape. The decoder stands where it stood before the
-            call.
+            EntropyError: an index out of range, or a malformed escape. The decoder stands where it stood before.
         """
         _check_indexes(indexes)
         out = np.empty(indexes.size, dtype=np.int32)
