@@ -17,6 +17,7 @@ __all__ = [
     "HeadError",
     "ImageError",
     "InputError",
+    "LatentError",
     "LayerError",
     "LimitError",
     "MagicError",
@@ -122,6 +123,10 @@ class LayerError(VcmError):
 
 class EntropyError(FormatError):
     """An entropy-coded stream does not decode to a consistent end state, or a symbol cannot be coded."""
+
+
+class LatentError(VcmError):
+    """The encoder's networks gave latents that no file can hold: not finite, as weights out of their range give."""
 
 
 class FingerprintError(VcmError):

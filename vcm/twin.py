@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from vcm.api.arguments import device_of
-from vcm.api.codec import on_device
 from vcm.api.sources import one_or_many
 from vcm.bitstream import coded_size
-from vcm.codecs.scalable.model import base_latents, default_base_scale, picture_tensor
+from vcm.codecs.scalable.model import base_latents, default_base_scale, picture_array
+from vcm.codecs.scalable.torch_networks import analysis_networks, on_device
 from vcm.io.pictures import load_image
 from vcm.structures import DEFAULT_SCORE, Detections, Latents
 from vcm.weights.registry import find_twin
@@ -63,14 +63,15 @@ class PixelTwin:
 
     def __init__(self, loaded: LoadedTwin, device: str | torch.device = "cpu") -> None:
         self._device = device_of(device)
-        self._analysis = on_device(loaded.analysis, self._device)
+        analysis = on_device(loaded.analysis, self._device)
+        self._networks = analysis_networks(analysis, self._device)
         self._detect = on_device(loaded.detect, self._device)
         self._spec = loaded.architecture.latents
         self.name = loaded.name
         self.trunk = loaded.trunk
         self.trained = loaded.trained
         digest = blake2b(loaded.architecture.name.encode(), digest_size=8)
-        for part in (self._analysis, self._detect):
+        for part in (analysis, self._detect):
             for key, tensor in sorted(part.state_dict().items()):
                 digest.update(f"{key}\0{tuple(tensor.shape)}\0".encode() + tensor.cpu().numpy().tobytes())
         self.fingerprint = digest.hexdigest()
@@ -88,8 +89,7 @@ class PixelTwin:
         source = load_image(image)
         size = source.width, source.height
         scale = default_base_scale(*size)
-        with torch.no_grad():  # not inference mode: heads may learn on these tensors
-            y = base_latents(self._analysis, picture_tensor(source.pixels, self._device), scale)
+        y = torch.from_numpy(base_latents(self._networks, picture_array(source.pixels), scale)).to(self._device)
         return Latents(y, self._spec, coded_size(*size, scale), size, 100.0)
 
     @one_or_many

@@ -12,12 +12,12 @@ from torch import nn
 
 from vcm.codecs.scalable.analysis import BaseAnalysis
 from vcm.codecs.scalable.config import Architecture, LayerSpec
-from vcm.codecs.scalable.latent_coder import LatentCoder
 from vcm.codecs.scalable.latent_model import LatentModel
+from vcm.codecs.scalable.layer_networks import LayerNetworks
 from vcm.codecs.scalable.picture import PictureAnalysis, PictureSynthesis, Preview
 from vcm.nn.blocks import fuse_batchnorm
 
-__all__ = ["as_shipped", "base_analysis", "base_modules", "picture_modules", "shipped_modules"]
+__all__ = ["ShippedNetworks", "as_shipped", "base_analysis", "base_modules", "picture_modules"]
 
 _Module = TypeVar("_Module", bound=nn.Module)
 _Entropy = Callable[[LayerSpec, tuple[float, float]], nn.Module]
@@ -51,10 +51,29 @@ def as_shipped(module: _Module) -> _Module:
     return module
 
 
-def shipped_modules(a: Architecture) -> nn.ModuleDict:
-    """All networks of a codec in the form in which they ship, entropy networks integer; weights not loaded yet."""
+class ShippedNetworks(nn.Module):
+    """All networks of a codec in the form in which they ship, entropy networks integer. They hold no logic.
 
-    def coder(spec: LayerSpec, gain: tuple[float, float]) -> nn.Module:
-        return LatentCoder(spec)
+    Args:
+        architecture: the widths.
+        base_id, picture_id: names for the meaning of the latents; part of the layers' fingerprints.
+    """
 
-    return as_shipped(nn.ModuleDict({**base_modules(a, coder), **picture_modules(a, coder)}))
+    analysis: BaseAnalysis
+    base: LayerNetworks
+    picture_analysis: PictureAnalysis
+    picture: LayerNetworks
+    synthesis: PictureSynthesis
+    preview: Preview
+
+    def __init__(self, architecture: Architecture, base_id: str, picture_id: str) -> None:
+        super().__init__()
+        self.architecture, self.base_id, self.picture_id = architecture, base_id, picture_id
+        for modules in (base_modules(architecture, _shipped), picture_modules(architecture, _shipped)):
+            for name, module in modules.items():
+                self.add_module(name, module)
+        as_shipped(self)
+
+
+def _shipped(spec: LayerSpec, gain: tuple[float, float]) -> nn.Module:
+    return LayerNetworks(spec)

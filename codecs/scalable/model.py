@@ -1,32 +1,26 @@
-"""The scalable model at work: pictures to layers and back. :mod:`vcm.api` puts weights, heads and files together."""
+"""The scalable codec at work, in numpy: pictures to layers and back. Networks run behind :mod:`vcm.runtime`.
+
+:mod:`vcm.api` puts weights, heads and files together.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from vcm.bitstream import ChunkKind, Header, Layer, coded_size, tiles
-from vcm.codecs.scalable.analysis import BaseAnalysis
-from vcm.codecs.scalable.build import shipped_modules
+from vcm.bitstream.limits import MAX_QUALITY
 from vcm.codecs.scalable.config import Architecture
-from vcm.codecs.scalable.latent_coder import FIXED_BITS, MAX_QUALITY, LatentCoder
-from vcm.codecs.scalable.picture import (
-    PictureAnalysis,
-    PictureSynthesis,
-    Preview,
-    base_positions,
-    nearest_rows,
-    sample_base,
-)
+from vcm.codecs.scalable.fixed_point import FIXED_BITS
+from vcm.codecs.scalable.latent_coder import LatentCoder
+from vcm.codecs.scalable.resize import shrink
+from vcm.codecs.scalable.sampling import base_positions, nearest_rows, sample_grid
+from vcm.codecs.scalable.tables import LayerTables
 from vcm.codecs.scalable.windows import analyse, windows
-from vcm.entropy import TABLE_DIGEST
 from vcm.errors import FingerprintError, LimitError, OptionError
+from vcm.runtime.networks import Array, Networks
 
 __all__ = [
     "BASE_SIDE",
@@ -36,7 +30,7 @@ __all__ = [
     "ScalableModel",
     "base_latents",
     "default_base_scale",
-    "picture_tensor",
+    "picture_array",
 ]
 
 CODEC_ID = 1
@@ -53,24 +47,32 @@ BASE_SIDE = 480
 """Longest side that a base is coded near by default, pixels: chosen on held-out pictures (docs/training.md)."""
 _PICTURE_HALO = 8
 
+_Pixels = npt.NDArray[np.uint8]
+
 
 def default_base_scale(width: int, height: int) -> int:
     """Eighths at which the base's longest side is nearest to :data:`BASE_SIDE`."""
     return min(8, max(1, round(8 * BASE_SIDE / max(width, height))))
 
 
-def picture_tensor(pixels: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 (H, W, 3) to float (1, 3, H, W) in 0 … 255."""
-    return torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float()
+def picture_array(pixels: _Pixels) -> Array:
+    """uint8 (H, W, 3) to float32 (1, 3, H, W) in 0 … 255."""
+    out = np.empty((1, 3, *pixels.shape[:2]), dtype=np.float32)
+    for channel in range(3):
+        out[0, channel] = pixels[:, :, channel]
+    return out
 
 
-def base_latents(analysis: nn.Module, x: Tensor, scale: int) -> Tensor:
-    """Unquantised base latents (1, C, h, w) of ``x`` (1, 3, H, W) in 0 … 255, at ``scale`` eighths of its size.
+def base_latents(networks: Networks, x: Array, scale: int) -> Array:
+    """Unquantised base latents of a picture.
 
     Args:
-        analysis: a :class:`BaseAnalysis`, of a codec or of a pixel twin.
-        x: the picture.
-        scale: eighths, 1 … 8.
+        networks: with ``base.analysis``, of a codec or of a pixel twin.
+        x: float32 (1, 3, H, W) in 0 … 255.
+        scale: eighths of its size that the base is coded at, 1 … 8.
+
+    Returns:
+        float32 (1, C, h, w).
 
     Raises:
         OptionError: the base picture would have over :data:`MAX_BASE_PIXELS`.
@@ -81,15 +83,18 @@ def base_latents(analysis: nn.Module, x: Tensor, scale: int) -> Tensor:
             "the base picture is too large, choose a smaller base_scale",
             expected=f"at most {MAX_BASE_PIXELS} pixels", found=f"{width}x{height}",
         )  # fmt: skip
-    small = x
-    if scale != 8:
-        small = F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)
-    small = F.pad(small, (0, -width % 32, 0, -height % 32), mode="replicate")
-    y = analyse(analysis, small, window=_WINDOW, halo=_BASE_HALO)
+    small = x if scale == 8 else shrink(x[0], width, height)[None]
+    y = analyse(networks, "base.analysis", _padded(small, 32), window=_WINDOW, halo=_BASE_HALO)
     return y[:, :, : -(-height // 16), : -(-width // 16)]
 
 
-@dataclass(frozen=True, slots=True)
+def _padded(x: Array, multiple: int) -> Array:
+    """``x`` (1, C, H, W) with its last row and column repeated up to a multiple of ``multiple``."""
+    down, right = -x.shape[2] % multiple, -x.shape[3] % multiple
+    return np.pad(x, ((0, 0), (0, 0), (0, down), (0, right)), mode="edge") if down or right else x
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class BaseLatents:
     """Decoded base layer.
 
@@ -97,67 +102,58 @@ class BaseLatents:
         fixed: int64 (1, C, h, w) in 1/1024, the same on every machine.
         coded_size: (width, height) of the base picture, pixels.
         source_size: (width, height) of the source, pixels.
-        quality: index 0 … 1023.
+        quality_index: 0 … 1023.
     """
 
-    fixed: Tensor
+    fixed: npt.NDArray[np.int64]
     coded_size: tuple[int, int]
     source_size: tuple[int, int]
-    quality: int
+    quality_index: int
 
-    def y_hat(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The latents as real numbers, (1, C, h, w)."""
-        return (self.fixed.double() / (1 << FIXED_BITS)).to(dtype)
+    def y_hat(self) -> Array:
+        """The latents as real numbers, float32 (1, C, h, w)."""
+        return _real(self.fixed)
 
 
-class ScalableModel(nn.Module):
-    """Base and picture path of one architecture.
+def _real(fixed: npt.NDArray[np.int64]) -> Array:
+    """Fixed point as float32: one rounding, then a power of two."""
+    out = fixed.astype(np.float32)
+    out *= np.float32(2.0**-FIXED_BITS)
+    return out
+
+
+class ScalableModel:
+    """Base and picture path of one model.
 
     Args:
         architecture: the widths.
-        base_id, picture_id: names for the meaning of the latents; part of the layers' fingerprints.
+        networks: those of :mod:`vcm.runtime.networks`, in any runtime.
+        base, picture: integers of the two layers.
     """
 
-    analysis: BaseAnalysis
-    base: LatentCoder
-    picture_analysis: PictureAnalysis
-    picture: LatentCoder
-    synthesis: PictureSynthesis
-    preview: Preview
+    def __init__(self, architecture: Architecture, networks: Networks, base: LayerTables, picture: LayerTables) -> None:
+        self.architecture, self.networks = architecture, networks
+        self.base = LatentCoder("base", architecture.base, base, networks)
+        self.picture = LatentCoder("picture", architecture.picture, picture, networks)
 
-    def __init__(self, architecture: Architecture, base_id: str, picture_id: str) -> None:
-        super().__init__()
-        self.architecture = architecture
-        self.base_id, self.picture_id = base_id, picture_id
-        for name, module in shipped_modules(architecture).items():
-            self.add_module(name, module)
-
-    def _fingerprint(self, coder: LatentCoder, identity: str) -> bytes:
-        digest = blake2b(f"{identity}\0{TABLE_DIGEST}".encode(), digest_size=8)
-        for name, tensor in sorted(coder.state_dict().items()):
-            if not tensor.is_floating_point():
-                digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-                digest.update(tensor.cpu().numpy().tobytes())
-        return digest.digest()
-
+    @property
     def base_fingerprint(self) -> bytes:
         """8 bytes over the base's integer tensors, the CDF tables and its latents' meaning; not heads, not encoders."""
-        return self._fingerprint(self.base, self.base_id)
+        return self.base.tables.fingerprint
 
+    @property
     def picture_fingerprint(self) -> bytes:
         """8 bytes over the enhancement's integer tensors and the fingerprint of the base, which conditions it."""
-        return self._fingerprint(self.picture, f"{self.picture_id}\0{self.base_fingerprint().hex()}")
+        return self.picture.tables.fingerprint
 
     # -- base ---------------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def analyse_base(self, x: Tensor, scale: int) -> Tensor:
+    def analyse_base(self, x: Array, scale: int) -> Array:
         """Base latents, float: see :func:`base_latents`."""
-        return base_latents(self.analysis, x, scale)
+        return base_latents(self.networks, x, scale)
 
-    @torch.inference_mode()
     def encode_base(
-        self, y: Tensor, header_size: tuple[int, int], scale: int, quality: int
+        self, y: Array, header_size: tuple[int, int], scale: int, quality_index: int
     ) -> tuple[Layer, BaseLatents]:
         """Code base latents.
 
@@ -165,22 +161,24 @@ class ScalableModel(nn.Module):
             y: from :meth:`analyse_base`.
             header_size: (width, height) of the source.
             scale: eighths.
-            quality: index 0 … 1023.
+            quality_index: 0 … 1023.
 
         Returns:
             the layer, and what a decoder of it will have.
+
+        Raises:
+            LatentError: a latent is not finite.
         """
         size = coded_size(*header_size, scale)
-        fixed = torch.zeros(y.shape, dtype=torch.int64, device=y.device)
+        fixed = np.empty(y.shape, dtype=np.int64)
         streams = []
-        for rows, columns in _tile_slices(*size):
-            tile = self.base.encode_tile(y[:, :, rows, columns], quality)
+        for rows, columns in tile_slices(*size):
+            tile = self.base.encode_tile(_part(y, rows, columns), quality_index)
             streams.append(tile.stream)
             fixed[:, :, rows, columns] = tile.y_fixed
-        layer = Layer(ChunkKind.BASE, quality, self.base_fingerprint(), TILE_LOG2, tuple(streams))
-        return layer, BaseLatents(fixed, size, header_size, quality)
+        layer = Layer(ChunkKind.BASE, quality_index, self.base_fingerprint, TILE_LOG2, tuple(streams))
+        return layer, BaseLatents(fixed, size, header_size, quality_index)
 
-    @torch.inference_mode()
     def decode_base(self, header: Header, layer: Layer) -> BaseLatents:
         """Latents of the base layer.
 
@@ -189,55 +187,58 @@ class ScalableModel(nn.Module):
             EntropyError: a stream is inconsistent.
             LimitError: the base picture or a tile is too large.
         """
-        self._check("base", layer.fingerprint, self.base_fingerprint())
+        self._check("base", layer.fingerprint, self.base_fingerprint)
         size = coded_size(header.width, header.height, header.base_scale)
         if size[0] * size[1] > MAX_BASE_PIXELS:
             expected = f"at most {MAX_BASE_PIXELS} pixels"
             raise LimitError("the base picture is too large", expected=expected, found=f"{size[0]}x{size[1]}")
-        device = self.base.gain_y.device
-        fixed = torch.zeros(
-            1, self.architecture.base.channels, -(-size[1] // 16), -(-size[0] // 16), dtype=torch.int64, device=device
-        )
-        for stream, (rows, columns) in zip(layer.tiles, _tile_slices(*size, layer.tile_log2), strict=True):
+        slices = tile_slices(*size, layer.tile_log2)
+        fixed = np.empty((1, self.base.spec.channels, -(-size[1] // 16), -(-size[0] // 16)), dtype=np.int64)
+        for stream, (rows, columns) in zip(layer.tiles, slices, strict=True):
             shape = rows.stop - rows.start, columns.stop - columns.start
             fixed[:, :, rows, columns] = self.base.decode_tile(stream, shape, layer.quality)
         return BaseLatents(fixed, size, (header.width, header.height), layer.quality)
 
     # -- enhancement --------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    def analyse_picture(self, x: Tensor) -> Tensor:
-        """Enhancement latents (1, C, h, w), float, of ``x`` (1, 3, H, W) in 0 … 255."""
-        padded = F.pad(x, (0, -x.shape[3] % 16, 0, -x.shape[2] % 16), mode="replicate")
-        return analyse(self.picture_analysis, padded, window=_WINDOW, halo=_PICTURE_HALO)
+    def analyse_picture(self, x: Array) -> Array:
+        """Enhancement latents, float32 (1, C, h, w), of ``x`` (1, 3, H, W) in 0 … 255."""
+        return analyse(self.networks, "picture.analysis", _padded(x, 16), window=_WINDOW, halo=_PICTURE_HALO)
 
-    def _base_features(self, base: BaseLatents, rows: slice, columns: slice, features: Tensor) -> Tensor:
-        """Base features at the enhancement positions of one tile."""
+    def base_features(self, base: BaseLatents, rows: slice, columns: slice, features: Array) -> Array:
+        """Base features at the enhancement positions of one tile.
+
+        Args:
+            base: the base.
+            rows, columns: latent positions of the tile.
+            features: of the whole base, from :meth:`LatentCoder.base_features`.
+        """
         (width, height), (bw, bh) = base.source_size, base.coded_size
-        r = nearest_rows(rows.stop - rows.start, rows.start, height, bh, features.shape[2]).to(features.device)
-        c = nearest_rows(columns.stop - columns.start, columns.start, width, bw, features.shape[3]).to(features.device)
-        return features[:, :, r][:, :, :, c]
+        r = nearest_rows(rows.stop - rows.start, rows.start, height, bh, features.shape[2])
+        c = nearest_rows(columns.stop - columns.start, columns.start, width, bw, features.shape[3])
+        return features.take(r, axis=2).take(c, axis=3)
 
-    @torch.inference_mode()
-    def encode_picture(self, y: Tensor, base: BaseLatents, quality: int) -> Layer:
+    def encode_picture(self, y: Array, base: BaseLatents, quality_index: int) -> Layer:
         """Code enhancement latents conditionally on the decoded base.
 
         Args:
             y: from :meth:`analyse_picture`.
             base: what :meth:`decode_base` gives for the file's base layer.
-            quality: index 0 … 1023.
+            quality_index: 0 … 1023.
+
+        Raises:
+            LatentError: a latent is not finite.
         """
         features = self.picture.base_features(base.fixed)
         streams = [
             self.picture.encode_tile(
-                y[:, :, rows, columns], quality, self._base_features(base, rows, columns, features)
+                _part(y, rows, columns), quality_index, self.base_features(base, rows, columns, features)
             ).stream
-            for rows, columns in _tile_slices(*base.source_size)
+            for rows, columns in tile_slices(*base.source_size)
         ]
-        return Layer(ChunkKind.ENHANCEMENT, quality, self.picture_fingerprint(), TILE_LOG2, tuple(streams))
+        return Layer(ChunkKind.ENHANCEMENT, quality_index, self.picture_fingerprint, TILE_LOG2, tuple(streams))
 
-    @torch.inference_mode()
-    def decode_picture(self, layer: Layer, base: BaseLatents) -> Tensor:
+    def decode_picture(self, layer: Layer, base: BaseLatents) -> _Pixels:
         """The full picture: uint8 (H, W, 3).
 
         Raises:
@@ -245,55 +246,47 @@ class ScalableModel(nn.Module):
             EntropyError: a stream is inconsistent.
             LimitError: a tile is too large.
         """
-        self._check("enhancement", layer.fingerprint, self.picture_fingerprint())
+        self._check("enhancement", layer.fingerprint, self.picture_fingerprint)
         width, height = base.source_size
-        rows_all, columns_all = -(-height // 16), -(-width // 16)
-        device = self.picture.gain_y.device
+        slices = tile_slices(width, height, layer.tile_log2)
         features = self.picture.base_features(base.fixed)
-        dtype = self.synthesis.out.weight.dtype
-        y_hat = torch.zeros(1, self.architecture.picture.channels, rows_all, columns_all, dtype=dtype, device=device)
-        for stream, (rows, columns) in zip(layer.tiles, _tile_slices(width, height, layer.tile_log2), strict=True):
+        y_hat = np.empty((1, self.picture.spec.channels, -(-height // 16), -(-width // 16)), dtype=np.float32)
+        for stream, (rows, columns) in zip(layer.tiles, slices, strict=True):
             shape = rows.stop - rows.start, columns.stop - columns.start
-            fixed = self.picture.decode_tile(
-                stream, shape, layer.quality, self._base_features(base, rows, columns, features)
-            )
-            y_hat[:, :, rows, columns] = (fixed.double() / (1 << FIXED_BITS)).to(dtype)
+            at = self.base_features(base, rows, columns, features)
+            y_hat[:, :, rows, columns] = _real(self.picture.decode_tile(stream, shape, layer.quality, at))
         return self._synthesise(y_hat, base, layer.quality)
 
-    def _synthesise(self, y_hat: Tensor, base: BaseLatents, quality: int) -> Tensor:
+    def _synthesise(self, y_hat: Array, base: BaseLatents, quality_index: int) -> _Pixels:
         (width, height), (bw, bh) = base.source_size, base.coded_size
-        y_base = base.y_hat(y_hat.dtype)
-        q = torch.full((1,), quality / MAX_QUALITY, dtype=y_hat.dtype, device=y_hat.device)
-        out = torch.empty(height, width, 3, dtype=torch.uint8, device=y_hat.device)
+        y_base = base.y_hat()
+        quality = np.array([quality_index / MAX_QUALITY], dtype=np.float32)
+        out = np.empty((height, width, 3), dtype=np.uint8)
         halo = _PICTURE_HALO if max(y_hat.shape[2:]) > _WINDOW else 0
         for w in windows(y_hat.shape[2], y_hat.shape[3], _WINDOW, halo):
-            at = (
-                base_positions(w.R1 - w.R0, w.R0, height, bh).to(y_hat.device),
-                base_positions(w.C1 - w.C0, w.C0, width, bw).to(y_hat.device),
-            )
-            x = self.synthesis(y_hat[:, :, w.R0 : w.R1, w.C0 : w.C1], sample_base(y_base, at), q)[0]
+            at = base_positions(w.R1 - w.R0, w.R0, height, bh), base_positions(w.C1 - w.C0, w.C0, width, bw)
+            part = _part(y_hat, slice(w.R0, w.R1), slice(w.C0, w.C1))
+            (x,) = self.networks.run("picture.synthesis", part, sample_grid(y_base, at), quality)
             top, left = (w.r0 - w.R0) * 16, (w.c0 - w.C0) * 16
             bottom, right = min(w.r1 * 16, height), min(w.c1 * 16, width)
-            part = x[:, top : top + bottom - w.r0 * 16, left : left + right - w.c0 * 16]
-            out[w.r0 * 16 : bottom, w.c0 * 16 : right] = part.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+            shown = x[0, :, top : top + bottom - w.r0 * 16, left : left + right - w.c0 * 16]
+            _write(shown, out[w.r0 * 16 : bottom, w.c0 * 16 : right])
         return out
 
-    @torch.inference_mode()
-    def decode_preview(self, base: BaseLatents) -> Tensor:
+    def decode_preview(self, base: BaseLatents) -> _Pixels:
         """A rough picture from the base alone, at source size: uint8 (H, W, 3)."""
         (width, height), (bw, bh) = base.source_size, base.coded_size
-        small = self.preview(base.y_hat(self.preview.out.weight.dtype))
+        (small,) = self.networks.run("preview", base.y_hat())
         # The last position may reach over the coded picture's edge; what is shown is the part inside.
-        small = small[:, :, : max(1, -(-bh // 4)), : max(1, -(-bw // 4))].clamp(0, 255)
-        out = torch.empty(height, width, 3, dtype=torch.uint8, device=small.device)
-        columns = base_positions(width, 0, 4 * width, bw).to(small.device)
+        small = np.clip(small[:, :, : max(1, -(-bh // 4)), : max(1, -(-bw // 4))], 0, 255)
+        out = np.empty((height, width, 3), dtype=np.uint8)
+        columns = base_positions(width, 0, 4 * width, bw)
         # By bands of rows: in floating point the whole picture would take a dozen times what it takes as bytes.
         band = max(1, _BAND_PIXELS // width)
         for top in range(0, height, band):
             bottom = min(top + band, height)
-            rows = base_positions(bottom - top, top, 4 * height, bh).to(small.device)
-            x = sample_base(small, (rows, columns))[0]
-            out[top:bottom] = x.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+            rows = base_positions(bottom - top, top, 4 * height, bh)
+            _write(sample_grid(small, (rows, columns))[0], out[top:bottom])
         return out
 
     @staticmethod
@@ -304,7 +297,20 @@ class ScalableModel(nn.Module):
             )
 
 
-def _tile_slices(width: int, height: int, tile_log2: int = TILE_LOG2) -> list[tuple[slice, slice]]:
+def _part(y: Array, rows: slice, columns: slice) -> Array:
+    """Latents of some positions, contiguous."""
+    return np.ascontiguousarray(y[:, :, rows, columns])
+
+
+def _write(x: Array, out: _Pixels) -> None:
+    """Round ``x`` (3, h, w) to whole grey levels into ``out`` (h, w, 3); ``x`` is changed."""
+    np.rint(x, out=x)
+    np.clip(x, 0, 255, out=x)
+    for channel in range(3):
+        out[:, :, channel] = x[channel]
+
+
+def tile_slices(width: int, height: int, tile_log2: int = TILE_LOG2) -> list[tuple[slice, slice]]:
     """(rows, columns) of latent positions of each tile, in file order.
 
     Raises:

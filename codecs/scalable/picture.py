@@ -9,48 +9,18 @@ from torch import Tensor, nn
 from vcm.nn.blocks import FiLM, ResidualBlock
 
 __all__ = [
-    "GridMap",
     "PictureAnalysis",
     "PictureSynthesis",
     "Preview",
-    "base_positions",
-    "nearest_rows",
     "sample_base",
 ]
 
 
-def nearest_rows(count: int, offset: int, source: int, coded: int, grid: int) -> Tensor:
-    """Base-grid index nearest to each enhancement position along one axis, in integers.
+def sample_base(y_base: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
+    """Bilinear samples of the base latents at positions ``at`` (rows, columns), edges repeated; (N, C, rows, columns).
 
-    Args:
-        count: enhancement positions.
-        offset: index of the first one in the global grid.
-        source, coded: source and coded-base extent along the axis, pixels.
-        grid: positions of the base grid along the axis.
-
-    Returns:
-        int64 (count,): ``min(((2 i + 1) · coded) // (2 · source), grid - 1)``, the centre of position i mapped to the
-        base.
+    With gradients, for training; :func:`vcm.codecs.scalable.sampling.sample_grid` is the same in numpy.
     """
-    i = torch.arange(offset, offset + count, dtype=torch.int64)
-    return (((2 * i + 1) * coded) // (2 * source)).clamp(max=grid - 1)
-
-
-def base_positions(count: int, offset: int, source: int, coded: int) -> Tensor:
-    """Where the centres from ``offset`` on of a grid of ``source`` lie on one of ``coded``; its first centre is 0.
-
-    Both extents are of the same picture, in any one unit. Returns float32 (count,).
-    """
-    i = torch.arange(offset, offset + count, dtype=torch.float64)
-    return ((i + 0.5) * coded / source - 0.5).float()
-
-
-GridMap = tuple[Tensor, Tensor]
-"""Row and column positions, from :func:`base_positions`."""
-
-
-def sample_base(y_base: Tensor, at: GridMap) -> Tensor:
-    """Bilinear samples of the base latents at ``at`` (rows, columns), edges repeated; (N, C, rows, columns)."""
     for axis, position in ((2, at[0]), (3, at[1])):
         low = position.floor()
         t = (position - low).to(y_base.dtype)

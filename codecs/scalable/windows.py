@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from vcm.runtime.networks import Array, Networks
 
 __all__ = ["Window", "analyse", "windows"]
 
@@ -46,23 +47,30 @@ def windows(rows: int, columns: int, window: int, halo: int) -> Iterator[Window]
             yield Window(r0, r1, c0, c1, R0, R1, C0, C1)
 
 
-def analyse(transform: Callable[[Tensor], Tensor], x: Tensor, *, window: int, halo: int, stride: int = 16) -> Tensor:
-    """``transform(x)`` evaluated by window.
+def analyse(networks: Networks, name: str, x: Array, *, window: int, halo: int, stride: int = 16) -> Array:
+    """A network on a picture, by window.
 
     Args:
-        transform: picture (1, 3, H, W) to latents (1, C, H/stride, W/stride); its receptive field reaches at most
-            ``halo`` positions.
-        x: (1, 3, H, W).
+        networks: those of :mod:`vcm.runtime.networks`.
+        name: one that turns a picture (1, 3, H, W) into latents (1, C, H/stride, W/stride), whose receptive field
+            reaches at most ``halo`` positions.
+        x: float32 (1, 3, H, W).
         window, halo: in latent positions.
         stride: pixels per latent position.
+
+    Returns:
+        float32 (1, C, H/stride, W/stride), as ``networks.run(name, x)`` gives it up to rounding.
     """
     rows, columns = x.shape[2] // stride, x.shape[3] // stride
     if rows <= window and columns <= window:
-        return transform(x)
-    out: Tensor | None = None
+        return networks.run(name, x)[0]
+    out: Array | None = None
     for w in windows(rows, columns, window, halo):
-        y = transform(x[:, :, w.R0 * stride : w.R1 * stride, w.C0 * stride : w.C1 * stride])
+        seen = x[:, :, w.R0 * stride : w.R1 * stride, w.C0 * stride : w.C1 * stride]
+        (y,) = networks.run(name, np.ascontiguousarray(seen))
         if out is None:
-            out = y.new_empty(1, y.shape[1], rows, columns)
+            out = np.empty((1, y.shape[1], rows, columns), dtype=np.float32)
         out[:, :, w.r0 : w.r1, w.c0 : w.c1] = y[:, :, w.r0 - w.R0 : w.r1 - w.R0, w.c0 - w.C0 : w.c1 - w.C0]
-    return torch.zeros(0) if out is None else out
+    if out is None:
+        raise ValueError("a picture without pixels has no latents")
+    return out

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 
 import torch
 
-from vcm.codecs.scalable.latent_coder import MAX_QUALITY
+from vcm.bitstream.limits import MAX_QUALITY
 from vcm.errors import OptionError
 
 __all__ = ["check_target", "device_of", "quality_index", "whole_number"]

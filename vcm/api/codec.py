@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from vcm.api.arguments import check_target, device_of, quality_index, whole_number
 from vcm.api.cost import Cost, count_costs
 from vcm.api.rate import search_quality
 from vcm.api.sources import StreamSource, base_of, items_of, one_or_many, whole_of
 from vcm.bitstream import Bitstream, Layer, Metadata, SourceKind
-from vcm.codecs.scalable.latent_coder import MAX_QUALITY
-from vcm.codecs.scalable.model import CODEC_ID, BaseLatents, default_base_scale, picture_tensor
+from vcm.bitstream.limits import MAX_QUALITY
+from vcm.codecs.scalable.model import CODEC_ID, BaseLatents, default_base_scale, picture_array
+from vcm.codecs.scalable.torch_networks import on_device, torch_model
 from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError
 from vcm.io.metadata import without_orientation
 from vcm.io.pictures import SourceImage, load_image
+from vcm.runtime.networks import Array
 from vcm.structures import DEFAULT_SCORE, Classification, Detections, Keypoints, Latents
 from vcm.weights.codec_file import LoadedModel
 
 if TYPE_CHECKING:
     from vcm.io.pictures import ImageSource
 
-__all__ = ["Codec", "on_device"]
+__all__ = ["Codec"]
 
 Head = Callable[[Latents], Any]
-_Module = TypeVar("_Module", bound=nn.Module)
 _LAYERS = 2
 
 
@@ -57,12 +57,13 @@ class Codec:
 
     def __init__(self, loaded: LoadedModel, device: str | torch.device = "cpu") -> None:
         self._device = device_of(device)
-        self._model = on_device(loaded.model, self._device)
+        self._loaded = loaded
+        self._model = torch_model(loaded.model, self._device)
         self._detect = on_device(loaded.detect, self._device)
         self._classify = on_device(loaded.classify, self._device)
         self.name = loaded.name
-        self.fingerprint = loaded.model.base_fingerprint().hex()
-        self.fingerprint_enhancement = loaded.model.picture_fingerprint().hex()
+        self.fingerprint = self._model.base_fingerprint.hex()
+        self.fingerprint_enhancement = self._model.picture_fingerprint.hex()
         self._heads: dict[str, Head] = {"detect": self._detect.detect, "classify": self._classify.classify}
         self._lock = threading.Lock()
 
@@ -104,7 +105,7 @@ class Codec:
         eighths = None if base_scale is None else whole_number("base_scale", base_scale, 1, 8, " eighths")
         source = load_image(image, keep_gps=keep_gps)
         scale = eighths or default_base_scale(source.width, source.height)
-        x = picture_tensor(source.pixels, self._device)
+        x = picture_array(source.pixels)
         y = self._model.analyse_base(x, scale)
 
         def base_file(at: int) -> tuple[Bitstream, BaseLatents]:
@@ -167,11 +168,11 @@ class Codec:
         found, expected = f"{picture.width}x{picture.height}", f"{file.width}x{file.height}"
         if found != expected:
             raise ImageError("the picture is not the one that the file was made from", expected=expected, found=found)
-        x = picture_tensor(picture.pixels, self._device)
+        x = picture_array(picture.pixels)
         return self._add_picture(file, x, self._base(file), index, target_bpp)
 
     def _add_picture(
-        self, file: Bitstream, x: Tensor, latents: BaseLatents, quality: int, target: float | None
+        self, file: Bitstream, x: Array, latents: BaseLatents, quality: int, target: float | None
     ) -> Bitstream:
         """``file`` with the enhancement of picture ``x``, at a quality index or at the one that meets the target."""
         y = self._model.analyse_picture(x)
@@ -192,9 +193,9 @@ class Codec:
         """Latents, and the bytes that were read for them."""
         file, count = base_of(source)
         base = self._base(file)
-        y_hat = base.y_hat(self._model.analysis.project.weight.dtype)
+        y_hat = torch.from_numpy(base.y_hat()).to(self._device)
         spec = self._model.architecture.latents
-        return Latents(y_hat, spec, base.coded_size, base.source_size, base.quality * 100 / MAX_QUALITY), count
+        return Latents(y_hat, spec, base.coded_size, base.source_size, base.quality_index * 100 / MAX_QUALITY), count
 
     @one_or_many
     def latents(self, source: StreamSource) -> Latents:
@@ -326,17 +327,11 @@ class Codec:
     @property
     def parameters(self) -> int:
         """Learned numbers of the codec, both layers, integer networks included; heads are not counted."""
-        return sum(t.numel() for t in self._model.state_dict().values())
+        return sum(t.numel() for t in self._loaded.model.state_dict().values())
 
     def complexity(self, width: int = 768, height: int = 512) -> tuple[Cost, ...]:
         """Multiply–accumulates of whole calls on a noise picture, counted by torch's FlopCounterMode."""
         return count_costs(self, width, height)
-
-
-def on_device(module: _Module, device: torch.device) -> _Module:
-    """The networks on a device: themselves where they are there already, else a copy, since others may use them."""
-    here = next(iter(module.state_dict().values())).device
-    return module if here == device else copy.deepcopy(module).to(device)
 
 
 def _file(source: SourceImage, scale: int, layers: Sequence[Layer]) -> Bitstream:
@@ -347,9 +342,9 @@ def _file(source: SourceImage, scale: int, layers: Sequence[Layer]) -> Bitstream
     )  # fmt: skip
 
 
-def _picture(pixels: Tensor, file: Bitstream, *, preview: bool) -> Image.Image:
+def _picture(pixels: npt.NDArray[np.uint8], file: Bitstream, *, preview: bool) -> Image.Image:
     """uint8 (H, W, 3) as a PIL image with the file's metadata."""
-    picture = Image.fromarray(np.ascontiguousarray(pixels.cpu().numpy()))
+    picture = Image.fromarray(pixels)
     if file.header.source.grey:
         picture = picture.convert("L")
     if preview:

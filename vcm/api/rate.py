@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 
 from vcm.bitstream import Bitstream
-from vcm.codecs.scalable.latent_coder import MAX_QUALITY
+from vcm.bitstream.limits import MAX_QUALITY
 
 __all__ = ["RATE_TOLERANCE", "RateWarning", "search_quality"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vcm.codecs.scalable.build import base_modules, picture_modules
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
 from vcm.codecs.scalable.latent_model import LatentModel
-from vcm.codecs.scalable.model import ScalableModel
+from vcm.codecs.scalable.torch_networks import torch_model
 from vcm.io.files import whole_file
 from vcm.nn.blocks import fuse_batchnorm
 from vcm.tasks.build import head_modules
@@ -56,8 +56,8 @@ def write_weights(path: Path, modules: nn.ModuleDict, architecture: Architecture
     }  # fmt: skip
     with whole_file(path) as part:
         save_tensors(part, tensors, meta)
-        model: ScalableModel = load_weights(part).model
-        prints = {"base": model.base_fingerprint().hex(), "enhancement": model.picture_fingerprint().hex()}
+        model = torch_model(load_weights(part).model, torch.device("cpu"))
+        prints = {"base": model.base_fingerprint.hex(), "enhancement": model.picture_fingerprint.hex()}
         save_tensors(part, tensors, {**meta, "fingerprints": json.dumps(prints)})
 
 

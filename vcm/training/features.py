@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from vcm.api import load
 from vcm.bitstream import coded_size
-from vcm.codecs.scalable.model import BASE_SIDE, ScalableModel, default_base_scale, picture_tensor
+from vcm.codecs.scalable.build import ShippedNetworks
+from vcm.codecs.scalable.model import BASE_SIDE, base_latents, default_base_scale, picture_array
+from vcm.codecs.scalable.torch_networks import analysis_networks
 from vcm.errors import OptionError
 from vcm.io.files import whole_file
 from vcm.io.pictures import load_image
@@ -155,10 +157,11 @@ def extractor(
     return extract
 
 
-def _unquantised(model: ScalableModel, image: npt.NDArray[np.uint8]) -> Latents:
+def _unquantised(model: ShippedNetworks, image: npt.NDArray[np.uint8]) -> Latents:
     height, width = image.shape[:2]
     scale = default_base_scale(width, height)
-    y = model.analyse_base(picture_tensor(image, torch.device("cpu")), scale)
+    networks = analysis_networks(model.analysis, torch.device("cpu"))
+    y = torch.from_numpy(base_latents(networks, picture_array(image), scale))
     return Latents(y, model.architecture.latents, coded_size(width, height, scale), (width, height), 100.0)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vcm.codecs.scalable.entropy_net import EntropyNet, quant_conv
 from vcm.codecs.scalable.fixed_point import MEAN_UNIT, SCALE_ORIGIN, SCALE_UNIT
-from vcm.codecs.scalable.latent_coder import LatentCoder
+from vcm.codecs.scalable.layer_networks import LayerNetworks
 from vcm.errors import ModelNotFoundError, WeightsError
 from vcm.nn.blocks import ConvNormAct
 from vcm.nn.integer import ACTIVATION_UNIT, MAX_WEIGHT, SHIFT, IntConv2d, QuantConv2d
@@ -85,7 +85,7 @@ def _training_form(modules: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _thaw_coder(coder: LatentCoder) -> dict[str, Tensor]:
+def _thaw_coder(coder: LayerNetworks) -> dict[str, Tensor]:
     """State of the ``LatentModel`` whose ``frozen()`` gives ``coder``'s tensors."""
     net = EntropyNet(coder.spec, quant_conv)
     for name, layer in net.named_modules():

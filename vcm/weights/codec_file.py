@@ -9,9 +9,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from vcm.codecs.scalable.build import as_shipped
+from vcm.codecs.scalable.build import ShippedNetworks, as_shipped
 from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
-from vcm.codecs.scalable.model import ScalableModel
 from vcm.errors import WeightsError
 from vcm.tasks.build import head_modules
 from vcm.tasks.classification import ClassificationHead
@@ -30,7 +29,7 @@ class LoadedModel:
     """Networks of one weights file, ready to run."""
 
     name: str
-    model: ScalableModel
+    model: ShippedNetworks
     detect: DetectionHead
     classify: ClassificationHead
     trained: str
@@ -39,7 +38,7 @@ class LoadedModel:
 def assemble(architecture: Architecture, base_id: str, picture_id: str) -> nn.ModuleDict:
     """Networks in the form in which they ship: BatchNorm folded, entropy networks integer; weights not loaded yet."""
     heads = head_modules(SHIPPED_HEADS[architecture.name], architecture.latents)
-    return as_shipped(nn.ModuleDict({"model": ScalableModel(architecture, base_id, picture_id), **heads}))
+    return as_shipped(nn.ModuleDict({"model": ShippedNetworks(architecture, base_id, picture_id), **heads}))
 
 
 def load_weights(path: Path) -> LoadedModel:
@@ -63,7 +62,7 @@ def load_weights(path: Path) -> LoadedModel:
     with torch.no_grad():
         for name, own in state.items():
             own.copy_(tensors[name])
-    model = cast(ScalableModel, modules["model"])
+    model = cast(ShippedNetworks, modules["model"])
     model.base.check()
     model.picture.check()
     return LoadedModel(

@@ -15,10 +15,9 @@ from vcm.codecs.scalable.latent_model import LatentModel
 from vcm.codecs.scalable.picture import (
     PictureAnalysis,
     PictureSynthesis,
-    base_positions,
-    nearest_rows,
     sample_base,
 )
+from vcm.codecs.scalable.sampling import base_positions, nearest_rows
 from vcm.training.config import JointConfig, PictureConfig, TrainConfig
 from vcm.training.data import PictureStore
 from vcm.training.losses import mse_255
@@ -110,9 +109,9 @@ def picture_loss(
     preview = modules["preview"](y_base)
     if c.blind:
         y_base = torch.zeros_like(y_base)
-    rows = nearest_rows(y.shape[2], 0, x.shape[2], side, y_base.shape[2]).to(x.device)
+    rows = torch.from_numpy(nearest_rows(y.shape[2], 0, x.shape[2], side, y_base.shape[2])).to(x.device)
     coded = modules["picture"](y, quality, y_base, (rows, rows))
-    at = base_positions(y.shape[2], 0, x.shape[2], side).to(x.device)
+    at = torch.from_numpy(base_positions(y.shape[2], 0, x.shape[2], side)).to(x.device)
     with half:
         x_hat = modules["synthesis"](coded.y_hat, sample_base(y_base, (at, at)), quality)
     price = c.lambda_low * (c.lambda_high / c.lambda_low) ** quality
