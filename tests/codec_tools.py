@@ -15,11 +15,16 @@ from torch import Tensor
 
 from vcm.api import Codec
 from vcm.bitstream import Bitstream
+from vcm.codecs.scalable.build import ShippedNetworks
 from vcm.codecs.scalable.config import LayerSpec
 from vcm.codecs.scalable.latent_coder import LatentCoder
-from vcm.codecs.scalable.model import ScalableModel, _tile_slices
+from vcm.codecs.scalable.layer_networks import LayerNetworks
+from vcm.codecs.scalable.model import ScalableModel, tile_slices
+from vcm.codecs.scalable.tables import base_tables
+from vcm.codecs.scalable.torch_networks import layer_functions, torch_model
 from vcm.entropy import SKIP_INDEX, Decoder, Encoder
 from vcm.nn.integer import IntConv2d
+from vcm.runtime.torch_runtime import TorchNetworks
 
 
 def noise(width: int, height: int, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -33,45 +38,70 @@ def noise(width: int, height: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     )
 
 
+Fixed = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int32]
+Indexes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
 def model_of(codec: Codec) -> ScalableModel:
-    """The networks of a codec."""
+    """The logic of a codec."""
     return codec._model
+
+
+def networks_of(codec: Codec) -> ShippedNetworks:
+    """The networks of a codec."""
+    return codec._loaded.model
 
 
 def copy_of(codec: Codec) -> Codec:
     """A codec with networks of its own, for tests that change them."""
-    other = copy.copy(codec)
-    other._model, other._detect, other._classify = (
-        copy.deepcopy(codec._model),
-        copy.deepcopy(codec._detect),
-        copy.deepcopy(codec._classify),
-    )
-    return other
+    return Codec(copy.deepcopy(codec._loaded))
 
 
-def picture_fixed(model: ScalableModel, file: Bitstream) -> Tensor:
+class DoubleNetworks:
+    """A codec's networks in float64, so that only what is computed differently can differ."""
+
+    def __init__(self, shipped: ShippedNetworks) -> None:
+        self._modules = {
+            "base.analysis": shipped.analysis, "picture.analysis": shipped.picture_analysis,
+            "picture.synthesis": shipped.synthesis,
+        }  # fmt: skip
+
+    def run(self, name: str, /, *arrays: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.float64], ...]:
+        with torch.inference_mode():
+            return (self._modules[name](*(torch.from_numpy(a).double() for a in arrays)).numpy(),)
+
+
+def double_model(shipped: ShippedNetworks) -> ScalableModel:
+    """The logic over networks in float64; ``shipped`` is changed to that."""
+    model = torch_model(shipped, torch.device("cpu"))
+    model.networks = DoubleNetworks(shipped.double())
+    return model
+
+
+def picture_fixed(model: ScalableModel, file: Bitstream) -> Fixed:
     """Enhancement latents of a file: int64 (1, C, h, w) in 1/1024."""
     base, layer = model.decode_base(file.header, file.base_layer), file.enhancement
     assert layer is not None
-    with torch.inference_mode():
-        features = model.picture.base_features(base.fixed)
-        rows, columns = -(-file.height // 16), -(-file.width // 16)
-        out = torch.zeros(1, model.architecture.picture.channels, rows, columns, dtype=torch.int64)
-        for stream, (r, c) in zip(layer.tiles, _tile_slices(file.width, file.height, layer.tile_log2), strict=True):
-            shape = r.stop - r.start, c.stop - c.start
-            at = model._base_features(base, r, c, features)
-            out[:, :, r, c] = model.picture.decode_tile(stream, shape, layer.quality, at)
+    features = model.picture.base_features(base.fixed)
+    rows, columns = -(-file.height // 16), -(-file.width // 16)
+    out = np.zeros((1, model.architecture.picture.channels, rows, columns), np.int64)
+    for stream, (r, c) in zip(layer.tiles, tile_slices(file.width, file.height, layer.tile_log2), strict=True):
+        shape = r.stop - r.start, c.stop - c.start
+        at = model.base_features(base, r, c, features)
+        out[:, :, r, c] = model.picture.decode_tile(stream, shape, layer.quality, at)
     return out
 
 
-def fixed_latents(model: ScalableModel, file: Bitstream) -> tuple[Tensor, Tensor]:
+def fixed_latents(model: ScalableModel, file: Bitstream) -> tuple[Fixed, Fixed]:
     """Base and enhancement latents of a file, int64 in 1/1024."""
     return model.decode_base(file.header, file.base_layer).fixed, picture_fixed(model, file)
 
 
-def digest(fixed: Tensor) -> str:
+def digest(fixed: Fixed) -> str:
     """blake2b of int64 latents, little-endian, channel by channel."""
-    return blake2b(fixed.cpu().contiguous().numpy().astype("<i8").tobytes(), digest_size=16).hexdigest()
+    return blake2b(fixed.astype("<i8").tobytes(), digest_size=16).hexdigest()
 
 
 class Recorder:
@@ -79,11 +109,11 @@ class Recorder:
 
     def __init__(self, stream: bytes) -> None:
         self.decoder = Decoder(stream)
-        self.symbols: list[Tensor] = []
-        self.indexes: list[Tensor] = []
+        self.symbols: list[Ints] = []
+        self.indexes: list[Indexes] = []
 
-    def __call__(self, target: Tensor | None, mean: Tensor, index: Tensor, gain: Tensor) -> Tensor:
-        symbols = torch.from_numpy(self.decoder.pull(index.cpu().numpy().astype(np.uint8))).long().to(index.device)
+    def __call__(self, target: Floats | None, mean: Ints, index: Indexes, gain: Ints) -> Ints:
+        symbols = self.decoder.pull(index.reshape(-1)).reshape(index.shape)
         self.symbols.append(symbols)
         self.indexes.append(index)
         return symbols
@@ -92,12 +122,12 @@ class Recorder:
 class Replay:
     """Writes given symbols, whatever the latents."""
 
-    def __init__(self, symbols: list[Tensor]) -> None:
+    def __init__(self, symbols: list[Ints]) -> None:
         self.left, self.encoder = list(symbols), Encoder()
 
-    def __call__(self, target: Tensor | None, mean: Tensor, index: Tensor, gain: Tensor) -> Tensor:
-        symbols = self.left.pop(0).to(index.device)
-        self.encoder.push(symbols.cpu().numpy().astype(np.int32), index.cpu().numpy().astype(np.uint8))
+    def __call__(self, target: Floats | None, mean: Ints, index: Indexes, gain: Ints) -> Ints:
+        symbols = self.left.pop(0)
+        self.encoder.push(symbols.reshape(-1), index.reshape(-1))
         return symbols
 
 
@@ -106,39 +136,51 @@ class Drawn:
 
     def __init__(self, seed: int, far: float = 0.002, *, zero: bool = False) -> None:
         self.rng, self.encoder, self.far, self.zero = np.random.default_rng(seed), Encoder(), far, zero
-        self.symbols: list[Tensor] = []
+        self.symbols: list[Ints] = []
 
-    def __call__(self, target: Tensor | None, mean: Tensor, index: Tensor, gain: Tensor) -> Tensor:
-        at = index.cpu().numpy()
-        drawn = np.rint(self.rng.normal(size=at.shape) * 2.0 ** (at / 8 - 4))
-        drawn = np.where(self.rng.random(at.shape) < self.far, self.rng.integers(-32767, 32768, at.shape), drawn)
-        symbols = np.where((at < SKIP_INDEX) | self.zero, 0, drawn).astype(np.int32)
-        self.encoder.push(symbols, at.astype(np.uint8))
-        self.symbols.append(torch.from_numpy(symbols).long().to(index.device))
-        return self.symbols[-1]
+    def __call__(self, target: Floats | None, mean: Ints, index: Indexes, gain: Ints) -> Ints:
+        drawn = np.rint(self.rng.normal(size=index.shape) * 2.0 ** (index / 8 - 4))
+        far = self.rng.integers(-32767, 32768, index.shape)
+        drawn = np.where(self.rng.random(index.shape) < self.far, far, drawn)
+        symbols = np.where((index < SKIP_INDEX) | self.zero, 0, drawn).astype(np.int32)
+        self.encoder.push(symbols.reshape(-1), index.reshape(-1))
+        self.symbols.append(symbols)
+        return symbols
 
 
-def wild_coder(spec: LayerSpec, seed: int) -> LatentCoder:
-    """A coder whose integer networks use their whole range: weights to ±63, saturated features, scales at both ends."""
+def coder_of(layer: LayerNetworks) -> LatentCoder:
+    """The coder of a layer alone."""
+    functions = {f"picture.{name}": function for name, function in layer_functions(layer).items()}
+    networks = TorchNetworks(functions, torch.device("cpu"))
+    return LatentCoder("picture", layer.spec, base_tables(layer.integers(), "test"), networks)
+
+
+def wild_layer(spec: LayerSpec, seed: int) -> LayerNetworks:
+    """A layer whose integer networks use their whole range: weights to ±63, saturated features, scales at both ends."""
     rng = torch.Generator().manual_seed(seed)
-    coder = LatentCoder(spec)
+    made = LayerNetworks(spec)
 
     def draw(low: int, high: int, like: Tensor) -> Tensor:
         return torch.randint(low, high + 1, like.shape, generator=rng).to(like.dtype)
 
-    for layer in coder.net.modules():
+    for layer in made.net.modules():
         if isinstance(layer, IntConv2d):
             layer.weight.copy_(draw(-63, 63, layer.weight))
             spread = 36 * 130 * layer.weight[0].numel() ** 0.5
             wanted = 150 if layer.low == 0 else 400
             layer.multiplier.copy_(draw(int(0.5 * wanted / spread * 2**24), int(wanted / spread * 2**24), layer.bias))
             layer.bias.copy_(draw(-int(spread), int(spread), layer.bias))
-    coder.gain_y.copy_(draw(-2 * 32 * 256, 5 * 32 * 256, coder.gain_y))
-    coder.gain_z.copy_(draw(-2 * 32 * 256, 3 * 32 * 256, coder.gain_z))
-    coder.prior_mean.copy_(draw(-1000, 1000, coder.prior_mean))
-    coder.prior_scale.copy_(draw(0, 448, coder.prior_scale))
-    coder.check()
-    return coder.eval()
+    made.gain_y.copy_(draw(-2 * 32 * 256, 5 * 32 * 256, made.gain_y))
+    made.gain_z.copy_(draw(-2 * 32 * 256, 3 * 32 * 256, made.gain_z))
+    made.prior_mean.copy_(draw(-1000, 1000, made.prior_mean))
+    made.prior_scale.copy_(draw(0, 448, made.prior_scale))
+    made.check()
+    return made.eval()
+
+
+def wild_coder(spec: LayerSpec, seed: int) -> LatentCoder:
+    """The coder of such a layer."""
+    return coder_of(wild_layer(spec, seed))
 
 
 @contextmanager

@@ -198,7 +198,7 @@ class LatentCoder:
         count = shape[1] * shape[2]
         gain = gain_steps(tables.gain_z, quality_index)[:, None]
         means = np.repeat(fixed_means(tables.prior_mean)[:, None], count, axis=1)
-        index = np.repeat(table_index(tables.prior_scale[:, None], gain), count, axis=1)
+        index = table_index(np.repeat(tables.prior_scale[:, None], count, axis=1), gain)
         target = None
         if y is not None:
             (z,) = self._run("h_a", y)

@@ -16,7 +16,7 @@ from vcm.codecs.scalable.model import ScalableModel
 from vcm.codecs.scalable.tables import base_tables, picture_tables
 from vcm.runtime.torch_runtime import Function, TorchNetworks
 
-__all__ = ["analysis_networks", "on_device", "torch_model"]
+__all__ = ["analysis_networks", "layer_functions", "on_device", "torch_model"]
 
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -42,9 +42,9 @@ def torch_model(shipped: ShippedNetworks, device: torch.device) -> ScalableModel
     Raises:
         WeightsError: an integer is out of the range on which exact decoding rests.
     """
-    shipped = on_device(shipped, device)
     base = base_tables(shipped.base.integers(), shipped.base_id)
     picture = picture_tables(shipped.picture.integers(), shipped.picture_id, base)
+    shipped = on_device(shipped, device)
     functions: dict[str, Function] = {
         "base.analysis": _own_precision(shipped.analysis),
         "picture.analysis": _own_precision(shipped.picture_analysis),
@@ -52,7 +52,7 @@ def torch_model(shipped: ShippedNetworks, device: torch.device) -> ScalableModel
         "preview": _own_precision(shipped.preview),
     }
     for name, layer in (("base", shipped.base), ("picture", shipped.picture)):
-        functions |= {f"{name}.{key}": function for key, function in _layer(layer).items()}
+        functions |= {f"{name}.{key}": function for key, function in layer_functions(layer).items()}
     return ScalableModel(shipped.architecture, TorchNetworks(functions, device), base, picture)
 
 
@@ -68,8 +68,11 @@ def _own_precision(module: nn.Module) -> Function:
     return call
 
 
-def _layer(layer: LayerNetworks) -> dict[str, Function]:
-    """Networks of one layer's entropy model. The integer ones compute in float64, where all their sums are exact."""
+def layer_functions(layer: LayerNetworks) -> dict[str, Function]:
+    """Networks of one layer's entropy model, by their names without the layer's.
+
+    The integer ones compute in float64, where all their sums are exact in any order.
+    """
     net, slices = layer.net, range(layer.spec.slices)
     out: dict[str, Function] = {"h_a": _own_precision(layer.h_a), "hyper": partial(_hyper, net)}
     if net.base is not None:

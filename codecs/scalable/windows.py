@@ -69,7 +69,7 @@ def analyse(networks: Networks, name: str, x: Array, *, window: int, halo: int, 
         seen = x[:, :, w.R0 * stride : w.R1 * stride, w.C0 * stride : w.C1 * stride]
         (y,) = networks.run(name, np.ascontiguousarray(seen))
         if out is None:
-            out = np.empty((1, y.shape[1], rows, columns), dtype=np.float32)
+            out = np.empty((1, y.shape[1], rows, columns), dtype=y.dtype)
         out[:, :, w.r0 : w.r1, w.c0 : w.c1] = y[:, :, w.r0 - w.R0 : w.r1 - w.R0, w.c0 - w.C0 : w.c1 - w.C0]
     if out is None:
         raise ValueError("a picture without pixels has no latents")

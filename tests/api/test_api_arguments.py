@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from codec_tools import default_dtype, model_of, noise
+from codec_tools import default_dtype, model_of, networks_of, noise
 from tiny import TINY_WEIGHTS, tiny_codec
 
 import vcm
@@ -51,8 +51,8 @@ def test_batches_are_lists():
 def test_two_codecs_of_one_loaded_model_do_not_move_each_other():
     loaded = load_weights(TINY_WEIGHTS)
     first, other = Codec(loaded), Codec(loaded, "meta")
-    assert {t.device.type for t in model_of(first).state_dict().values()} == {"cpu"}
-    assert {t.device.type for t in model_of(other).state_dict().values()} == {"meta"}
+    assert (model_of(first).networks.device.type, model_of(other).networks.device.type) == ("cpu", "meta")
+    assert {t.device.type for t in loaded.model.state_dict().values()} == {"cpu"}
     assert {t.device.type for t in loaded.detect.state_dict().values()} == {"cpu"}
     assert first.encode(noise(32, 32)) == tiny_codec().encode(noise(32, 32))
 
@@ -99,7 +99,7 @@ def test_the_preview_lies_where_the_picture_lies(monkeypatch):
         columns = torch.arange(y.shape[3] * 4, dtype=torch.float32)
         return (columns * 4 + 1.5)[None, None, None].expand(1, 3, y.shape[2] * 4, -1)
 
-    monkeypatch.setattr(codec._model.preview, "forward", ramp)
+    monkeypatch.setattr(networks_of(codec).preview, "forward", ramp)
     row = np.asarray(codec.decode(stream))[0, :, 0].astype(float)
     expected = (np.arange(width) + 0.5) * coded / width - 0.5
     inside = (expected > 1.5) & (expected < coded - 2.5)

@@ -10,7 +10,7 @@ from codec_tools import Drawn, model_of, noise
 from tiny import tiny_codec
 
 from vcm.bitstream import Bitstream, ChunkKind, Layer, SourceKind, coded_size, tile_grid
-from vcm.codecs.scalable.model import _tile_slices
+from vcm.codecs.scalable.model import tile_slices
 from vcm.errors import ChecksumError, EntropyError, TruncatedError, VcmError
 
 
@@ -96,7 +96,7 @@ def claiming(width: int, height: int, scale: int, tile_log2: int, *, cheap_base:
         return writer.encoder.finish()
 
     columns, rows = tile_grid(*size, tile_log2)
-    streams = tuple(stream(r, c) for r, c in _tile_slices(*size)) if cheap_base else (b"",) * (columns * rows)
+    streams = tuple(stream(r, c) for r, c in tile_slices(*size)) if cheap_base else (b"",) * (columns * rows)
     columns, rows = tile_grid(width, height, tile_log2)
     layers = [
         Layer(ChunkKind.BASE, 0, bytes.fromhex(codec.fingerprint), tile_log2, streams),

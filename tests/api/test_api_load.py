@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from codec_tools import model_of, noise
+from codec_tools import networks_of, noise
 from safetensors.torch import load_file, save_file
 from tiny import TINY_WEIGHTS, tiny_codec
 from torch import Tensor
@@ -183,5 +183,5 @@ def test_fingerprints_cover_what_decoding_depends_on(tmp_path: Path, tensors: di
 
 
 def test_networks_are_frozen() -> None:
-    assert not any(p.requires_grad for p in model_of(tiny_codec()).parameters())
-    assert not model_of(tiny_codec()).training
+    assert not any(p.requires_grad for p in networks_of(tiny_codec()).parameters())
+    assert not networks_of(tiny_codec()).training

@@ -5,29 +5,37 @@ from __future__ import annotations
 from math import ceil
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
-from codec_tools import copy_of, model_of, noise
+from codec_tools import copy_of, double_model, model_of, networks_of, noise
 from tiny import tiny_codec
-from torch import Tensor, nn
+from torch import nn
 
 from vcm.codecs.scalable import model as model_module
 from vcm.codecs.scalable.analysis import BaseAnalysis
 from vcm.codecs.scalable.config import ARCHITECTURES
-from vcm.codecs.scalable.model import _BASE_HALO, _PICTURE_HALO, BaseLatents
-from vcm.codecs.scalable.picture import (
-    PictureAnalysis,
-    PictureSynthesis,
-    base_positions,
-    nearest_rows,
-    sample_base,
-)
+from vcm.codecs.scalable.model import _BASE_HALO, _PICTURE_HALO, BaseLatents, picture_array
+from vcm.codecs.scalable.picture import PictureAnalysis, PictureSynthesis, sample_base
+from vcm.codecs.scalable.resize import shrink
+from vcm.codecs.scalable.sampling import base_positions, nearest_rows, sample_grid
 from vcm.codecs.scalable.windows import analyse, windows
 from vcm.nn.blocks import fuse_batchnorm
 
 
-def tensor(picture: np.ndarray) -> Tensor:
-    return torch.from_numpy(picture).permute(2, 0, 1)[None].double()
+def double(picture: np.ndarray) -> npt.NDArray[np.float64]:
+    return picture_array(picture).astype(np.float64)
+
+
+class One:
+    """One network in float64, whatever its name."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def run(self, name: str, /, *arrays: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+        with torch.inference_mode():
+            return (self.module(*(torch.from_numpy(a).double() for a in arrays)).numpy(),)
 
 
 def lively(module: nn.Module) -> nn.Module:
@@ -54,58 +62,55 @@ def test_windows_cover_every_position_once(rows: int, columns: int, window: int,
 
 def test_base_analysis_of_the_shipped_shape_by_window_equals_the_whole() -> None:
     """The real trunk: its receptive field, over 400 px to each side, lies within the halo."""
-    network = lively(BaseAnalysis())
-    with torch.inference_mode():
-        x = tensor(noise(1504, 64, 1))
-        whole = network(x)
-        parts = analyse(network, x, window=24, halo=_BASE_HALO)
-        short = analyse(network, x, window=24, halo=12)
-    size = whole.abs().max()
-    assert (parts - whole).abs().max() < 1e-11 * size
-    assert (short - whole).abs().max() > 1e-9 * size  # so the comparison above can fail
+    network = One(lively(BaseAnalysis()))
+    x = double(noise(1504, 64, 1))
+    (whole,) = network.run("", x)
+    parts = analyse(network, "", x, window=24, halo=_BASE_HALO)
+    short = analyse(network, "", x, window=24, halo=12)
+    size = np.abs(whole).max()
+    assert np.abs(parts - whole).max() < 1e-11 * size
+    assert np.abs(short - whole).max() > 1e-9 * size  # so the comparison above can fail
 
 
 def test_picture_analysis_of_the_shipped_shape_by_window_equals_the_whole() -> None:
-    network = lively(PictureAnalysis())
-    with torch.inference_mode():
-        x = tensor(noise(480, 96, 2))
-        whole = network(x)
-        parts = analyse(network, x, window=6, halo=_PICTURE_HALO)
-        short = analyse(network, x, window=6, halo=1)
-    size = whole.abs().max()
-    assert (parts - whole).abs().max() < 1e-11 * size
-    assert (short - whole).abs().max() > 1e-9 * size
+    network = One(lively(PictureAnalysis()))
+    x = double(noise(480, 96, 2))
+    (whole,) = network.run("", x)
+    parts = analyse(network, "", x, window=6, halo=_PICTURE_HALO)
+    short = analyse(network, "", x, window=6, halo=1)
+    size = np.abs(whole).max()
+    assert np.abs(parts - whole).max() < 1e-11 * size
+    assert np.abs(short - whole).max() > 1e-9 * size
 
 
 @pytest.mark.parametrize("shipped", [False, True])
 def test_synthesis_by_window_equals_the_whole(shipped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = model_of(copy_of(tiny_codec())).double()
+    model = double_model(networks_of(copy_of(tiny_codec())))
     channels, base_channels = 16, 8
     if shipped:
         channels, base_channels = ARCHITECTURES["small"].picture.channels, 48
-        model.synthesis = lively(PictureSynthesis())
-    torch.manual_seed(1)
-    base = BaseLatents(torch.randint(-4000, 4000, (1, base_channels, 3, 12)), (190, 40), (379, 80), 500)
-    y = torch.randn(1, channels, 5, 24, dtype=torch.float64)
-    with torch.inference_mode():
-        whole = model._synthesise(y, base, 600)
-        monkeypatch.setattr(model_module, "_WINDOW", 3)
-        parts = model._synthesise(y, base, 600)
-        monkeypatch.setattr(model_module, "_PICTURE_HALO", 1)
-        short = model._synthesise(y, base, 600)
+        model.networks = One(lively(PictureSynthesis()))
+    rng = np.random.default_rng(1)
+    base = BaseLatents(rng.integers(-4000, 4000, (1, base_channels, 3, 12)), (190, 40), (379, 80), 500)
+    y = rng.normal(size=(1, channels, 5, 24))
+    whole = model._synthesise(y, base, 600)
+    monkeypatch.setattr(model_module, "_WINDOW", 3)
+    parts = model._synthesise(y, base, 600)
+    monkeypatch.setattr(model_module, "_PICTURE_HALO", 1)
+    short = model._synthesise(y, base, 600)
     assert whole.shape == (80, 379, 3)
-    assert torch.equal(parts, whole)
-    assert not torch.equal(short, whole)
+    assert np.array_equal(parts, whole)
+    assert not np.array_equal(short, whole)
 
 
 def test_base_analysis_by_window_through_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the encoder calls it, padding and cropping included."""
-    model = model_of(copy_of(tiny_codec())).double()
-    x = tensor(noise(333, 177, 3))
+    model = double_model(networks_of(copy_of(tiny_codec())))
+    x = picture_array(noise(333, 177, 3))
     for scale in (8, 5):
         whole = model.analyse_base(x, scale)
         monkeypatch.setattr(model_module, "_WINDOW", 4)
-        assert torch.allclose(model.analyse_base(x, scale), whole, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(model.analyse_base(x, scale), whole, rtol=1e-10, atol=1e-10)
         assert whole.shape[2:] == (ceil(ceil(177 * scale / 8) / 16), ceil(ceil(333 * scale / 8) / 16))
         monkeypatch.undo()
 
@@ -113,12 +118,12 @@ def test_base_analysis_by_window_through_the_model(monkeypatch: pytest.MonkeyPat
 def test_padding_repeats_the_border() -> None:
     """What lies outside the picture is its last row and column: a flat picture stays flat up to its edge."""
     model = model_of(tiny_codec())
-    flat = torch.full((1, 3, 50, 70), 90.0)
-    padded = torch.full((1, 3, 64, 80), 90.0)
-    assert torch.equal(model.analyse_picture(flat), model.analyse_picture(padded))
-    assert torch.equal(
-        model.analyse_base(flat, 8), model.analyse_base(torch.full((1, 3, 64, 96), 90.0), 8)[:, :, :4, :5]
-    )
+
+    def flat(height: int, width: int) -> npt.NDArray[np.float32]:
+        return np.full((1, 3, height, width), 90, np.float32)
+
+    assert np.array_equal(model.analyse_picture(flat(50, 70)), model.analyse_picture(flat(64, 80)))
+    assert np.array_equal(model.analyse_base(flat(50, 70), 8), model.analyse_base(flat(64, 96), 8)[:, :, :4, :5])
 
 
 def test_tiles_leave_no_seams() -> None:
@@ -130,10 +135,9 @@ def test_tiles_leave_no_seams() -> None:
     assert file.enhancement is not None
     assert len(file.enhancement.tiles) == 2
     base = model.decode_base(file.header, file.base_layer)
-    with torch.inference_mode():
-        exact = model._synthesise(model.analyse_picture(tensor(picture).float()), base, 1023)
-        coded = model.decode_picture(file.enhancement, base)
-    error = (coded.double() - exact.double()).abs().mean((0, 2))
+    exact = model._synthesise(model.analyse_picture(picture_array(picture)), base, 1023)
+    coded = model.decode_picture(file.enhancement, base)
+    error = np.abs(coded.astype(float) - exact).mean((0, 2))
     at_border, elsewhere = error[1008:1040].mean(), error[900:1150].mean()
     assert elsewhere > 0
     assert at_border < 1.5 * elsewhere
@@ -141,17 +145,17 @@ def test_tiles_leave_no_seams() -> None:
 
 def test_preview_by_bands_equals_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(tiny_codec())
-    base = BaseLatents(torch.randint(-4000, 4000, (1, 8, 4, 7)), (100, 60), (231, 131), 500)
-    small = model.preview(base.y_hat())[:, :, :15, :25].clamp(0, 255)
+    base = BaseLatents(np.random.default_rng(0).integers(-4000, 4000, (1, 8, 4, 7)), (100, 60), (231, 131), 500)
+    (small,) = (torch.from_numpy(x[:, :, :15, :25]).clamp(0, 255) for x in model.networks.run("preview", base.y_hat()))
     wanted = nn.functional.interpolate(small, (131, 231), mode="bilinear", align_corners=False)[0]
     whole = model.decode_preview(base)
-    assert (whole.permute(2, 0, 1).float() - wanted).abs().max() < 0.51
+    assert np.abs(whole.transpose(2, 0, 1) - wanted.numpy()).max() < 0.51
     # 57 px are 14.25 preview pixels: the last row is cut, the others stay where they belong.
     cut = model.decode_preview(BaseLatents(base.fixed, (100, 57), (200, 114), 500))
     full = model.decode_preview(BaseLatents(base.fixed, (100, 60), (200, 120), 500))
-    assert (cut[:100].short() - full[:100].short()).abs().max() <= 1
+    assert np.abs(cut[:100].astype(int) - full[:100]).max() <= 1
     monkeypatch.setattr(model_module, "_BAND_PIXELS", 1000)
-    assert torch.equal(model.decode_preview(base), whole)
+    assert np.array_equal(model.decode_preview(base), whole)
 
 
 @pytest.mark.parametrize(("source", "coded"), [(100, 100), (1030, 129), (640, 400), (17, 3), (65535, 8192)])
@@ -163,12 +167,28 @@ def test_base_positions_follow_the_centres(source: int, coded: int) -> None:
         centre = (16 * i + 8) * coded / source / 16  # of the enhancement position, in base positions from the edge
         assert position[i].item() == pytest.approx(centre - 0.5, abs=2e-3)
         assert nearest[i].item() == min(int(centre + 1e-9), grid - 1)
-    assert torch.equal(nearest_rows(count - 1, 1, source, coded, grid), nearest[1:])
-    assert torch.equal(base_positions(count - 1, 1, source, coded), position[1:])
+    assert np.array_equal(nearest_rows(count - 1, 1, source, coded, grid), nearest[1:])
+    assert np.array_equal(base_positions(count - 1, 1, source, coded), position[1:])
 
 
-def test_sample_base_is_bilinear_with_repeated_edges() -> None:
-    y = torch.tensor([[[[0.0, 10.0], [20.0, 30.0]]]])
-    at = torch.tensor([-0.5, 0.0, 0.25, 1.0, 1.5]), torch.tensor([0.5, 5.0])
+def test_samples_of_the_base_are_bilinear_with_repeated_edges() -> None:
+    y = np.array([[[[0.0, 10.0], [20.0, 30.0]]]], np.float32)
+    at = np.array([-0.5, 0.0, 0.25, 1.0, 1.5], np.float32), np.array([0.5, 5.0], np.float32)
     wanted = [[5.0, 10.0], [5.0, 10.0], [10.0, 15.0], [25.0, 30.0], [25.0, 30.0]]
-    assert sample_base(y, at)[0, 0].tolist() == wanted
+    assert sample_grid(y, at)[0, 0].tolist() == wanted
+
+
+def test_training_samples_the_base_as_the_codec_does() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(1, 3, 5, 7)).astype(np.float32)
+    at = rng.uniform(-1, 6, 9).astype(np.float32), rng.uniform(-1, 8, 4).astype(np.float32)
+    learned = sample_base(torch.from_numpy(y), (torch.from_numpy(at[0]), torch.from_numpy(at[1])))
+    assert np.array_equal(sample_grid(y, at), learned.numpy())
+
+
+@pytest.mark.parametrize(("old", "new"), [((64, 96), (40, 60)), ((77, 131), (10, 17)), ((50, 31), (44, 31))])
+def test_shrinking_is_that_of_torch(old: tuple[int, int], new: tuple[int, int]) -> None:
+    """To within float32 rounding: the networks were trained on pictures that torch shrank."""
+    x = picture_array(noise(old[1], old[0]))
+    wanted = nn.functional.interpolate(torch.from_numpy(x), new, mode="bilinear", antialias=True)[0].numpy()
+    assert np.abs(shrink(x[0], new[1], new[0]) - wanted).max() < 1e-4

@@ -9,23 +9,22 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
-from codec_tools import Drawn, Recorder, model_of, noise
+from codec_tools import Drawn, Floats, Recorder, model_of, noise
 from PIL import Image
 from scipy.special import log_ndtr
 from tiny import tiny_codec
-from torch import Tensor
 
 import vcm
 from vcm.api import Codec
 from vcm.codecs.scalable import latent_coder
 from vcm.codecs.scalable.fixed_point import SCALE_ORIGIN, SCALE_UNIT
 from vcm.codecs.scalable.latent_coder import LatentCoder
-from vcm.codecs.scalable.model import _tile_slices
+from vcm.codecs.scalable.model import tile_slices
 from vcm.entropy import SKIP_INDEX
 from vcm.errors import ModelNotFoundError
 
@@ -44,21 +43,21 @@ def bits(symbols: npt.NDArray[np.float64], sigma: npt.NDArray[np.float64]) -> np
 class Scales:
     """Log scales as the networks gave them, in the order of the symbols; caught on their way to the table."""
 
-    steps: list[Tensor]
+    steps: list[npt.NDArray[np.int32]]
 
     def sigma(self) -> npt.NDArray[np.float64]:
-        return np.exp2(torch.cat([s.reshape(-1) for s in self.steps]).double().numpy() / SCALE_UNIT - SCALE_ORIGIN)
+        return np.exp2(np.concatenate([s.reshape(-1) for s in self.steps]) / SCALE_UNIT - SCALE_ORIGIN)
 
 
 @pytest.fixture
 def scales(monkeypatch: pytest.MonkeyPatch) -> Scales:
-    seen, table_index = Scales([]), latent_coder._table_index
+    seen, table_index = Scales([]), latent_coder.table_index
 
-    def recording(scale: Tensor, gain: Tensor) -> Tensor:
+    def recording(scale: npt.NDArray[np.int32], gain: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
         seen.steps.append(scale + gain)
         return table_index(scale, gain)
 
-    monkeypatch.setattr(latent_coder, "_table_index", recording)
+    monkeypatch.setattr(latent_coder, "table_index", recording)
     return seen
 
 
@@ -78,7 +77,7 @@ class Rate:
 
 
 def priced(coder: LatentCoder, streams: list[bytes], sizes: list[tuple[int, int]], quality: int,
-           conditions: list[Tensor | None], scales: Scales) -> Rate:  # fmt: skip
+           conditions: list[Floats | None], scales: Scales) -> Rate:  # fmt: skip
     """Price the symbols that streams hold."""
     scales.steps.clear()
     symbols, indexes = [], []
@@ -88,10 +87,14 @@ def priced(coder: LatentCoder, streams: list[bytes], sizes: list[tuple[int, int]
         reader.decoder.finish()
         symbols += reader.symbols
         indexes += reader.indexes
-    priced_bits = bits(torch.cat(symbols).double().numpy(), scales.sigma())
+    priced_bits = bits(_joined(symbols).astype(float), scales.sigma())
     total = np.minimum(priced_bits, MOST_BITS).sum()
-    skipped = (torch.cat(indexes) < SKIP_INDEX).double().mean().item()
+    skipped = float((_joined(indexes) < SKIP_INDEX).mean())
     return Rate(sum(map(len, streams)), len(streams), float(total), skipped)
+
+
+def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return np.concatenate([part.reshape(-1) for part in parts])
 
 
 def rates(codec: Codec, picture: npt.NDArray[np.uint8], quality: float, scales: Scales) -> tuple[Rate, Rate]:
@@ -105,12 +108,12 @@ def rates(codec: Codec, picture: npt.NDArray[np.uint8], quality: float, scales: 
         (model.base, file.base_layer, base.coded_size),
         (model.picture, file.enhancement, base.source_size),
     ):
-        slices = _tile_slices(*extent)
+        slices = tile_slices(*extent)
         sizes = [(r.stop - r.start, c.stop - c.start) for r, c in slices]
-        conditions: list[Tensor | None] = [None] * len(slices)
+        conditions: list[Floats | None] = [None] * len(slices)
         if coder is model.picture:
             features = coder.base_features(base.fixed)
-            conditions = [model._base_features(base, r, c, features) for r, c in slices]
+            conditions = [model.base_features(base, r, c, features) for r, c in slices]
         out.append(priced(coder, list(layer.tiles), sizes, layer.quality, conditions, scales))
     return out[0], out[1]
 
@@ -131,7 +134,7 @@ def test_the_price_of_a_symbol_is_right() -> None:
 def test_symbols_of_the_model_cost_what_the_model_says(quality: int, scales: Scales) -> None:
     """Symbols drawn from the model itself, but for the rounding of its scales."""
     model, size = model_of(tiny_codec()), (40, 48)
-    features = model.picture.base_features(torch.randint(-4000, 4000, (1, 8, *size), generator=torch.manual_seed(0)))
+    features = model.picture.base_features(np.random.default_rng(0).integers(-4000, 4000, (1, 8, *size)))
     for coder, condition in ((model.base, None), (model.picture, features)):
         drawn = Drawn(quality, far=0)
         coder.walk(drawn, None, size, quality, condition)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal, localcontext
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,14 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vcm.codecs.scalable.entropy_net import quant_conv
-from vcm.codecs.scalable.fixed_point import MEAN_UNIT, SCALE_UNIT, power_of_two
+from vcm.codecs.scalable.fixed_point import MEAN_UNIT, SCALE_UNIT
 from vcm.errors import WeightsError
 from vcm.nn.integer import (
     MAX_ACCUMULATOR,
     MAX_MULTIPLIER,
     IntConv2d,
     QuantConv2d,
-    round_shift,
     round_ste,
 )
 
@@ -210,21 +207,3 @@ def test_new_tensors_replace_the_cached_ones() -> None:
     network(tensor)
     network.load_state_dict({f"0.{k}": v for k, v in other.state_dict().items()})
     assert torch.equal(network(tensor), other(tensor))
-
-
-@pytest.mark.parametrize("bits", [0, 8, 16, 30])
-def test_power_of_two_is_correctly_rounded(bits: int) -> None:
-    with localcontext() as context:
-        context.prec = 60
-        for steps in range(-384, 385):
-            exact = Decimal(2) ** (Decimal(bits) - Decimal(steps) / 32)
-            assert power_of_two(steps, bits) == int(exact.quantize(Decimal(1), ROUND_HALF_UP)), steps
-
-
-def test_power_of_two_far_out_is_zero() -> None:
-    assert power_of_two(32 * 200, 16) == 0
-
-
-@given(st.integers(-(2**50), 2**50), st.integers(1, 20))
-def test_round_shift_is_floor_division_with_halves_up(x: int, bits: int) -> None:
-    assert int(round_shift(torch.tensor(x), bits)) == (2 * x + 2**bits) // 2 ** (bits + 1)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vcm.errors import WeightsError
 
-__all__ = ["ACTIVATION_UNIT", "IntConv2d", "QuantConv2d", "round_shift", "round_ste"]
+__all__ = ["ACTIVATION_UNIT", "IntConv2d", "QuantConv2d", "round_ste"]
 
 ACTIVATION_UNIT = 32
 """One real unit is this many integer units in activations."""
@@ -34,11 +34,6 @@ MAX_MULTIPLIER = 1 << 28
 def round_ste(x: Tensor) -> Tensor:
     """Round to the nearest integer; the gradient passes as through the identity."""
     return x + (x.round() - x).detach()
-
-
-def round_shift(x: Tensor, bits: int) -> Tensor:
-    """``floor((x + 2**(bits-1)) / 2**bits)`` for int64 tensors: division by a power of two, halves up."""
-    return (x + (1 << (bits - 1))) >> bits
 
 
 class QuantConv2d(nn.Module):
