@@ -127,6 +127,30 @@ def test_every_kind_of_stage_starts_from_what_ships(recipe: Path, kind: str) -> 
             assert torch.allclose(tensor, start[name], atol=1e-5), name
 
 
+def test_a_heads_stage_leaves_the_base_and_its_files_alone(recipe: Path) -> None:
+    stages = yaml.safe_load(recipe.read_text())["stages"]
+    heads = {
+        "name": "heads",
+        "kind": "heads",
+        "lr": 0.01,
+        **{k: stages[0][k] for k in ("data", "steps", "batch", "warmup")},
+    }
+    result = train(from_tiny(recipe, stages=[heads], name="tiny"), teacher=FakeTeacher(), quiet=True)
+    assert result.weights is not None
+    shipped, found = load_file(TINY_WEIGHTS), load_file(result.weights)
+    changed = {name.split(".")[0] for name in shipped if not torch.equal(shipped[name], found[name])}
+    assert changed == {"detect", "classify"}
+
+
+def test_a_heads_stage_needs_a_base(recipe: Path) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    content["stages"] = [{**content["stages"][0], "name": "heads", "kind": "heads"}]
+    content["stages"][0].pop("frozen_blocks")
+    recipe.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="after a bottleneck"):
+        train(recipe, teacher=FakeTeacher(), quiet=True)
+
+
 def test_a_bottleneck_after_a_twin_takes_the_twin_that_was_trained(recipe: Path) -> None:
     stages = yaml.safe_load(recipe.read_text())["stages"]
     stages[1]["lr"] = 1e-9

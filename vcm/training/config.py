@@ -12,6 +12,7 @@ from vcm.training.config_file import Strict, read_config
 __all__ = [
     "BottleneckConfig",
     "DataConfig",
+    "HeadsConfig",
     "JointConfig",
     "PictureConfig",
     "PictureLoss",
@@ -106,11 +107,10 @@ class _Heads(Strict):
     ground_truth_from: float = Field(0.7, ge=0, le=1)
 
 
-class _Task(_Stage, _Heads):
-    """A stage that trains only heads and what they read.
+class _Echoed(_Stage):
+    """A stage that trains only heads and what they read: its batches are used more than once.
 
     Attributes:
-        trunk_every: the rest of the trunk gets a gradient every so many steps (its backward pass is a third of a step).
         echo: how often each batch is used ("data echoing", Choi et al. 2019): views, frozen features and the teacher's
             answers are computed once and used again ``reserve`` steps later.
         reserve: batches kept in memory for that.
@@ -118,10 +118,19 @@ class _Task(_Stage, _Heads):
     """
 
     data: TaskDataConfig
-    trunk_every: int = Field(1, ge=1)
     echo: int = Field(1, ge=1)
     reserve: int = Field(64, ge=1)
     weights: dict[TaskLoss, float] = Field(default_factory=dict)
+
+
+class _Task(_Echoed, _Heads):
+    """A stage that trains heads and the base's analysis.
+
+    Attributes:
+        trunk_every: the rest of the trunk gets a gradient every so many steps (its backward pass is a third of a step).
+    """
+
+    trunk_every: int = Field(1, ge=1)
 
 
 class _Rate(Strict):
@@ -177,6 +186,17 @@ class BottleneckConfig(_Task, _Rate, _Base):
     kind: Literal["bottleneck"]
 
 
+class HeadsConfig(_Echoed, _Base):
+    """Heads alone, on the latents of a base that stays as it is: files that were written with it stay readable.
+
+    Attributes:
+        ground_truth_from: share of the stage after which the loss ``ground_truth`` counts.
+    """
+
+    kind: Literal["heads"]
+    ground_truth_from: float = Field(0.7, ge=0, le=1)
+
+
 class PictureConfig(_Stage, _Rate, _Enhancement):
     """Enhancement and preview on a frozen base.
 
@@ -206,7 +226,7 @@ class JointConfig(_Stage, _Heads, _Rate, _Base, _Enhancement):
     weights: dict[TaskLoss | PictureLoss | Literal["picture"], float] = Field(default_factory=dict)
 
 
-StageConfig = TwinConfig | BottleneckConfig | PictureConfig | JointConfig
+StageConfig = TwinConfig | BottleneckConfig | HeadsConfig | PictureConfig | JointConfig
 
 
 class TrainConfig(Strict):

@@ -23,7 +23,7 @@ from vcm.training.distributed import barrier, pick_device, processes, rank
 from vcm.training.export import export, merged_weights
 from vcm.training.export_twin import write_twin
 from vcm.training.loop import StageResult, run_stage
-from vcm.training.stages import BottleneckStage, JointStage, PictureStage, Stage, TwinStage
+from vcm.training.stages import BottleneckStage, FrozenBaseStage, JointStage, PictureStage, Stage, TwinStage
 from vcm.training.teacher import Teacher, TeacherLike
 from vcm.training.thaw import recentre_norms, thaw
 from vcm.weights.tensors import load_tensors, save_tensors
@@ -63,7 +63,7 @@ class _Done:
 
     Attributes:
         named: of every stage by name.
-        latest: of the last stage of each kind that is not aside.
+        latest: of the last stage of each kind that is not aside; a ``heads`` stage gives a new ``bottleneck``.
         bases: by name of a picture stage: the base that it was trained on.
         thawed: by name or path of a model that ships: its weights in training form.
         trained: by weights: the stages that they went through, a few words each.
@@ -83,7 +83,7 @@ class _Done:
             origins = [self.named[config.start]]
         elif config.kind in ("twin", "picture"):
             origins = [self.latest[kind] for kind in (config.kind,) if kind in self.latest]
-        elif config.kind == "bottleneck":
+        elif config.kind in ("bottleneck", "heads"):
             origins = [self.latest[kind] for kind in ("bottleneck", "twin") if kind in self.latest][:1]
         else:
             origins = [self.latest["bottleneck"], self.latest["picture"]]
@@ -94,7 +94,8 @@ class _Done:
         if not config.aside:
             if config.kind == "twin" and self.latest.get("bottleneck") in self.thawed.values():
                 del self.latest["bottleneck"]  # the base that shipped is not this twin's: a bottleneck stage comes next
-            for kind in ("bottleneck", "picture") if config.kind == "joint" else (config.kind,):
+            replaces = {"joint": ("bottleneck", "picture"), "heads": ("bottleneck",)}
+            for kind in replaces.get(config.kind, (config.kind,)):
                 self.latest[kind] = weights
 
     def through(self, *weights: Path) -> tuple[str, ...]:
@@ -129,7 +130,8 @@ class _Run:
     def _before(config: StageConfig, done: _Done) -> Path | None:
         if config.from_ is not None:
             return done.thawed[config.from_]
-        return done.latest.get(config.kind) if config.start is None else done.named[config.start]
+        kind = "bottleneck" if config.kind == "heads" else config.kind
+        return done.latest.get(kind) if config.start is None else done.named[config.start]
 
     def stage(self, config: StageConfig, done: _Done, *, fresh: bool = True) -> Stage:
         """The stage with the weights that it starts from, on the run's device.
@@ -172,8 +174,13 @@ class _Run:
             if before is not None:
                 picture.modules.load_state_dict(_of(picture.modules, before))
             return picture
-        if config.kind == "twin":
-            stage: TwinStage | BottleneckStage = TwinStage(config, self.recipe, store, self.teacher())
+        stage: TwinStage | BottleneckStage | FrozenBaseStage
+        if config.kind == "heads":
+            if self._before(config, done) is None:
+                raise ConfigError("a heads stage comes after a bottleneck stage", found=config.name)
+            stage = FrozenBaseStage(config, self.recipe, store, self.teacher())
+        elif config.kind == "twin":
+            stage = TwinStage(config, self.recipe, store, self.teacher())
         else:
             stage = BottleneckStage(config, self.recipe, store, self.teacher())
         before = self._before(config, done) or done.latest.get("twin")
@@ -276,7 +283,7 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
             ready = list(recipe.stages)
         if first:
             for part in ready:
-                if part.kind != "bottleneck" and part.ship is not None:
+                if part.kind not in ("bottleneck", "heads") and part.ship is not None:
                     _ship(recipe, part, part.ship, done, weights)
     barrier()
     return TrainResult(tuple(results), weights)

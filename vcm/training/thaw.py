@@ -156,10 +156,14 @@ def recentre_norms(modules: nn.Module, run: Callable[[], None]) -> None:
     Afterwards mean and variance are measured ones, gain and shift undo them.
 
     Args:
-        modules: networks whose BatchNorms are identities.
+        modules: networks whose BatchNorms are identities; those that do not learn are left so.
         run: runs them on some batches; they are in evaluation mode meanwhile.
     """
-    blocks = [m for m in modules.modules() if isinstance(m, ConvNormAct) and isinstance(m.norm, nn.BatchNorm2d)]
+    blocks = [
+        m
+        for m in modules.modules()
+        if isinstance(m, ConvNormAct) and isinstance(m.norm, nn.BatchNorm2d) and m.norm.weight.requires_grad
+    ]
     if not blocks:
         return
     # Of each block's convolution: sum, sum of squares (C,), number of positions.

@@ -3,6 +3,15 @@
 from vcm.training.stages.base import Stage
 from vcm.training.stages.joint import JointStage
 from vcm.training.stages.picture import PictureStage
-from vcm.training.stages.task import BottleneckStage, HeadStage, TaskStage, TwinStage
+from vcm.training.stages.task import BottleneckStage, FrozenBaseStage, HeadStage, TaskStage, TwinStage
 
-__all__ = ["BottleneckStage", "HeadStage", "JointStage", "PictureStage", "Stage", "TaskStage", "TwinStage"]
+__all__ = [
+    "BottleneckStage",
+    "FrozenBaseStage",
+    "HeadStage",
+    "JointStage",
+    "PictureStage",
+    "Stage",
+    "TaskStage",
+    "TwinStage",
+]

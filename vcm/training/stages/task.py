@@ -17,7 +17,7 @@ from vcm.errors import ConfigError
 from vcm.tasks.build import head_modules
 from vcm.tasks.detection import DetectorOutput
 from vcm.tasks.shapes import SHIPPED_HEADS
-from vcm.training.config import BottleneckConfig, JointConfig, TaskLoss, TrainConfig, TwinConfig
+from vcm.training.config import BottleneckConfig, HeadsConfig, JointConfig, TaskLoss, TrainConfig, TwinConfig
 from vcm.training.data import PictureStore, ViewObjects, class_weights, render_views, view_objects
 from vcm.training.degrade import degrade, plan_degradations
 from vcm.training.losses import (
@@ -33,7 +33,7 @@ from vcm.training.stages.base import DataStage, parameter_groups
 from vcm.training.stages.networks import freeze_blocks, imagenet_trunk
 from vcm.training.teacher import TeacherLike, TeacherOutput
 
-__all__ = ["BottleneckStage", "HeadStage", "TaskStage", "TwinStage", "base_quality", "base_rate"]
+__all__ = ["BottleneckStage", "FrozenBaseStage", "HeadStage", "TaskStage", "TwinStage", "base_quality", "base_rate"]
 
 _WEIGHTS: dict[TaskLoss, float] = {
     "scores": 1.0, "giou": 2.0, "kl": 0.25, "features": 1.0, "classify": 0.05, "logits": 0.0, "ground_truth": 0.0,
@@ -44,11 +44,11 @@ _WEIGHTS: dict[TaskLoss, float] = {
 class HeadStage(DataStage):
     """Heads and the base's analysis, distilled densely from the teacher."""
 
-    config: TwinConfig | BottleneckConfig | JointConfig
+    config: TwinConfig | BottleneckConfig | HeadsConfig | JointConfig
 
     def __init__(
         self,
-        config: TwinConfig | BottleneckConfig | JointConfig,
+        config: TwinConfig | BottleneckConfig | HeadsConfig | JointConfig,
         recipe: TrainConfig,
         store: PictureStore,
         teacher: TeacherLike,
@@ -60,7 +60,8 @@ class HeadStage(DataStage):
         analysis = base_analysis(self.architecture)
         if recipe.imagenet and recipe.architecture == "small":
             analysis.trunk.load_state_dict(imagenet_trunk())
-        self._frozen = min(config.frozen_blocks, len(analysis.trunk.blocks))
+        blocks = len(analysis.trunk.blocks)
+        self._frozen = blocks if isinstance(config, HeadsConfig) else min(config.frozen_blocks, blocks)
         if analysis.trunk.tap < self._frozen < len(analysis.trunk.blocks):
             raise ConfigError(
                 "frozen_blocks ends inside the last stride",
@@ -87,7 +88,8 @@ class HeadStage(DataStage):
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """The trunk at its own learning rate, gains faster, everything else at the stage's."""
-        return parameter_groups(self.modules, self.config.lr, self.config.trunk_lr)
+        trunk_lr = 0.0 if isinstance(self.config, HeadsConfig) else self.config.trunk_lr
+        return parameter_groups(self.modules, self.config.lr, trunk_lr)
 
     def weight(self, name: TaskLoss) -> float:
         """A loss weight of the configuration."""
@@ -135,10 +137,14 @@ class _Batch:
 class TaskStage(HeadStage):
     """A stage that trains only heads and what they read: its batches are echoed."""
 
-    config: TwinConfig | BottleneckConfig
+    config: TwinConfig | BottleneckConfig | HeadsConfig
 
     def __init__(
-        self, config: TwinConfig | BottleneckConfig, recipe: TrainConfig, store: PictureStore, teacher: TeacherLike
+        self,
+        config: TwinConfig | BottleneckConfig | HeadsConfig,
+        recipe: TrainConfig,
+        store: PictureStore,
+        teacher: TeacherLike,
     ) -> None:
         super().__init__(config, recipe, store, teacher)
         self._seed = (recipe.seed, recipe.stages.index(config))
@@ -188,7 +194,8 @@ class TaskStage(HeadStage):
             if self._frozen == len(analysis.trunk.blocks):
                 s16, s32 = batch.frozen
             else:
-                with torch.set_grad_enabled(torch.is_grad_enabled() and step % self.config.trunk_every == 0):
+                every = 1 if isinstance(self.config, HeadsConfig) else self.config.trunk_every
+                with torch.set_grad_enabled(torch.is_grad_enabled() and step % every == 0):
                     if self._frozen:
                         s16, s32 = analysis.trunk.finish(batch.frozen[0], self._frozen)
                     else:
@@ -228,7 +235,27 @@ class BottleneckStage(TaskStage):
         return loss + rate, {"bpp": bpp, "hyper_share": hyper, **numbers}
 
 
-def base_quality(u: Tensor, config: BottleneckConfig | JointConfig) -> Tensor:
+class FrozenBaseStage(TaskStage):
+    """Heads on the quantised latents of a base that stays as it is, at a random quality for each picture."""
+
+    config: HeadsConfig
+
+    def __init__(self, config: HeadsConfig, recipe: TrainConfig, store: PictureStore, teacher: TeacherLike) -> None:
+        super().__init__(config, recipe, store, teacher)
+        self.modules["base"] = LatentModel(self.architecture.base, self.architecture.base_gain)
+        for part in (self.analysis, self.modules["base"]):
+            part.requires_grad_(False).eval()  # its BatchNorms keep their statistics too
+
+    def loss(self, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        batch = self._fetch(step)
+        quality = base_quality(self.uniform(rng), self.config)
+        with torch.no_grad():
+            coded = self.modules["base"](self.latents(batch, step), quality)
+        loss, numbers = self.task_loss(coded.y_hat, quality, batch.teacher, step, batch.objects)
+        return loss, {"bpp": float(((coded.bits_y + coded.bits_z) / batch.pixels).mean()), **numbers}
+
+
+def base_quality(u: Tensor, config: BottleneckConfig | HeadsConfig | JointConfig) -> Tensor:
     """Base qualities, in 0 … 1, from as many uniform numbers ``u`` (N,)."""
     return u**config.quality_power
 
