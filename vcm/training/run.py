@@ -283,7 +283,7 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
             ready = list(recipe.stages)
         if first:
             for part in ready:
-                if part.kind not in ("bottleneck", "heads") and part.ship is not None:
+                if part.kind != "bottleneck" and part.kind != "heads" and part.ship is not None:
                     _ship(recipe, part, part.ship, done, weights)
     barrier()
     return TrainResult(tuple(results), weights)

@@ -61,12 +61,12 @@ class HeadStage(DataStage):
         if recipe.imagenet and recipe.architecture == "small":
             analysis.trunk.load_state_dict(imagenet_trunk())
         blocks = len(analysis.trunk.blocks)
-        self._frozen = blocks if isinstance(config, HeadsConfig) else min(config.frozen_blocks, blocks)
-        if analysis.trunk.tap < self._frozen < len(analysis.trunk.blocks):
+        self._frozen = blocks if config.kind == "heads" else min(config.frozen_blocks, blocks)
+        if analysis.trunk.tap < self._frozen < blocks:
             raise ConfigError(
                 "frozen_blocks ends inside the last stride",
-                expected=f"at most {analysis.trunk.tap}, or {len(analysis.trunk.blocks)}",
-                found=config.frozen_blocks,
+                expected=f"at most {analysis.trunk.tap}, or {blocks}",
+                found=self._frozen,
             )
         freeze_blocks(analysis, self._frozen)
         heads = head_modules(SHIPPED_HEADS[self.architecture.name], self.architecture.latents)
@@ -88,7 +88,7 @@ class HeadStage(DataStage):
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """The trunk at its own learning rate, gains faster, everything else at the stage's."""
-        trunk_lr = 0.0 if isinstance(self.config, HeadsConfig) else self.config.trunk_lr
+        trunk_lr = 0.0 if self.config.kind == "heads" else self.config.trunk_lr
         return parameter_groups(self.modules, self.config.lr, trunk_lr)
 
     def weight(self, name: TaskLoss) -> float:
@@ -194,7 +194,7 @@ class TaskStage(HeadStage):
             if self._frozen == len(analysis.trunk.blocks):
                 s16, s32 = batch.frozen
             else:
-                every = 1 if isinstance(self.config, HeadsConfig) else self.config.trunk_every
+                every = 1 if self.config.kind == "heads" else self.config.trunk_every
                 with torch.set_grad_enabled(torch.is_grad_enabled() and step % every == 0):
                     if self._frozen:
                         s16, s32 = analysis.trunk.finish(batch.frozen[0], self._frozen)
