@@ -1,7 +1,7 @@
 """MkDocs hook: pages that are written when the site is built.
 
-``reference/commands.md`` gets what ``vcm COMMAND --help`` says; pages of :data:`FILES` are files at the top of the
-repository.
+``reference/commands.md`` gets what ``vcm COMMAND --help`` says, ``how-to/examples.md`` the scripts of
+``docs/examples``; pages of :data:`FILES` are files at the top of the repository.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ def on_page_markdown(markdown: str, *, page: Any, **kwargs: Any) -> str | None:
         return (ROOT / FILES[source]).read_text(encoding="utf-8").replace("](docs/", "](")
     if source == "reference/commands.md":
         return markdown + "\n".join(_commands())
+    if source == "how-to/examples.md":
+        return markdown + "\n".join(_examples())
     return None
+
+
+def _examples() -> Iterator[str]:
+    for name in ("detect_folder.py", "bring_a_head.py", "rate_curve.py"):
+        yield f"## {name}\n\n```python\n{(ROOT / 'docs' / 'examples' / name).read_text(encoding='utf-8')}```\n"
 
 
 def _commands() -> Iterator[str]:
