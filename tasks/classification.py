@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vcm.errors import HeadError
 from vcm.nn.blocks import ConvNormAct, FiLM
-from vcm.structures import Classification, Latents, LatentSpec
+from vcm.structures import Classes, Classification, Latents, LatentSpec
+from vcm.tasks.protocol import HeadSpec
+from vcm.tasks.shapes import ClassificationShape, names_of
 
-__all__ = ["ClassificationHead"]
+__all__ = ["ClassificationHead", "ClassificationTask"]
 
 
 class ClassificationHead(nn.Module):
@@ -20,11 +21,16 @@ class ClassificationHead(nn.Module):
         spec: the latents' channels and stride.
         classes: number of classes, independent of each other.
         width: channels.
+        names: names and category ids of the classes; by default COCO's for 80, else numbers.
+
+    Raises:
+        HeadError: there are not as many names as classes.
     """
 
-    def __init__(self, spec: LatentSpec, classes: int = 80, width: int = 128) -> None:
+    def __init__(self, spec: LatentSpec, classes: int = 80, width: int = 128, *, names: Classes | None = None) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.shape = spec, ClassificationShape(width, classes)
+        self.names = names_of(classes, names)
         self.inp = ConvNormAct(spec.channels, width)
         self.film = FiLM(width)
         self.body = nn.Sequential(ConvNormAct(width, width, 3, 2), ConvNormAct(width, width))
@@ -42,10 +48,29 @@ class ClassificationHead(nn.Module):
         """Class probabilities of one picture.
 
         Raises:
-            HeadError: the latents are not those that this head reads.
+            HeadError, FingerprintError: the latents are not those that this head reads.
         """
-        if latents.spec != self.spec:
-            raise HeadError("the latents are of another kind", expected=self.spec, found=latents.spec)
+        self.spec.check(latents.spec)
         quality = torch.tensor([latents.quality / 100.0], dtype=latents.y_hat.dtype, device=latents.y_hat.device)
         probabilities = self(latents.y_hat, quality)[0].float().sigmoid()
-        return Classification(probabilities.cpu().numpy().astype(np.float32))
+        return Classification(probabilities.cpu().numpy().astype(np.float32), self.names.names)
+
+
+class ClassificationTask:
+    """A classification head as :class:`vcm.tasks.protocol.Head`.
+
+    Args:
+        network: the head.
+    """
+
+    def __init__(self, network: ClassificationHead) -> None:
+        self.network = network
+
+    @property
+    def spec(self) -> HeadSpec:
+        """See :class:`vcm.tasks.protocol.Head`."""
+        return HeadSpec(self.network.spec, Classification, self.network.names.names)
+
+    def __call__(self, latents: Latents) -> Classification:
+        """See :meth:`ClassificationHead.classify`."""
+        return self.network.classify(latents)

@@ -18,9 +18,11 @@ from torchvision.ops import batched_nms
 
 from vcm.errors import HeadError, OptionError
 from vcm.nn.blocks import ConvNormAct, FiLM
-from vcm.structures import DEFAULT_SCORE, Detections, Latents, LatentSpec
+from vcm.structures import DEFAULT_SCORE, Classes, Detections, Latents, LatentSpec
+from vcm.tasks.protocol import HeadSpec
+from vcm.tasks.shapes import DetectionShape, names_of
 
-__all__ = ["BINS", "NMS_IOU", "STRIDES", "DetectionHead", "DetectorOutput", "decode_boxes"]
+__all__ = ["BINS", "NMS_IOU", "STRIDES", "DetectionHead", "DetectionTask", "DetectorOutput", "decode_boxes"]
 
 STRIDES = (8, 16, 32, 64)
 BINS = 8
@@ -93,13 +95,20 @@ class DetectionHead(nn.Module):
         classes: number of classes.
         width: channels of the stride-16 stem.
         feature: channels of each pyramid level.
+        names: names and category ids of the classes; by default COCO's for 80, else numbers.
+
+    Raises:
+        HeadError: the stride is not 16, or there are not as many names as classes.
     """
 
-    def __init__(self, spec: LatentSpec, classes: int = 80, width: int = 192, feature: int = 96) -> None:
+    def __init__(
+        self, spec: LatentSpec, classes: int = 80, width: int = 192, feature: int = 96, *, names: Classes | None = None
+    ) -> None:
         super().__init__()
         if spec.stride != 16:
             raise HeadError("this detection head reads latents of stride 16", expected=16, found=spec.stride)
-        self.spec, self.classes = spec, classes
+        self.spec, self.classes, self.shape = spec, classes, DetectionShape(width, feature, classes)
+        self.names = names_of(classes, names)
         self.inp = ConvNormAct(spec.channels, width)
         self.film = FiLM(width)
         self.stem = nn.Sequential(ConvNormAct(width, width), ConvNormAct(width, width))
@@ -134,10 +143,9 @@ class DetectionHead(nn.Module):
 
         Raises:
             OptionError: ``score`` is outside 0 … 1.
-            HeadError: the latents are not those that this head reads.
+            HeadError, FingerprintError: the latents are not those that this head reads.
         """
-        if latents.spec != self.spec:
-            raise HeadError("the latents are of another kind", expected=self.spec, found=latents.spec)
+        self.spec.check(latents.spec)
         if not 0 <= score <= 1:
             raise OptionError("score is out of range", expected="0 to 1", found=score)
         quality = torch.tensor([latents.quality / 100.0], dtype=latents.y_hat.dtype, device=latents.y_hat.device)
@@ -167,4 +175,26 @@ class DetectionHead(nn.Module):
             found[keep, 1].cpu().numpy().astype(np.int64),
             latents.source_size[0],
             latents.source_size[1],
+            names=self.names.names,
+            category_ids=self.names.category_ids,
         )
+
+
+class DetectionTask:
+    """A detection head as :class:`vcm.tasks.protocol.Head`.
+
+    Args:
+        network: the head.
+    """
+
+    def __init__(self, network: DetectionHead) -> None:
+        self.network = network
+
+    @property
+    def spec(self) -> HeadSpec:
+        """See :class:`vcm.tasks.protocol.Head`."""
+        return HeadSpec(self.network.spec, Detections, self.network.names.names)
+
+    def __call__(self, latents: Latents, score: float = DEFAULT_SCORE, nms_iou: float = NMS_IOU) -> Detections:
+        """See :meth:`DetectionHead.detect`."""
+        return self.network.detect(latents, score, nms_iou)

@@ -7,10 +7,8 @@ but read around its peak, since left and right make two peaks that must not be a
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,56 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcm.errors import FingerprintError, HeadError, OptionError, WeightsError
-from vcm.io.files import whole_file
-from vcm.nn.blocks import ConvNormAct, fuse_batchnorm
-from vcm.structures import DEFAULT_SCORE, Detections, Keypoints, Latents, LatentSpec
-from vcm.weights.tensors import TensorFile, save_tensors, stored_type
+from vcm.errors import HeadError, OptionError, WeightsError
+from vcm.nn.blocks import ConvNormAct
+from vcm.structures import DEFAULT_SCORE, Keypoints, Latents, LatentSpec
+from vcm.tasks.protocol import Detect, HeadSpec
+from vcm.tasks.shapes import KeypointShape
 
-__all__ = [
-    "HEAD_FORMAT",
-    "KeypointHead",
-    "KeypointOutput",
-    "KeypointShape",
-    "KeypointTask",
-    "load_keypoint_head",
-    "read_heatmaps",
-    "save_keypoint_head",
-]
+__all__ = ["KeypointHead", "KeypointOutput", "KeypointTask", "read_heatmaps"]
 
-HEAD_FORMAT = "vcm-keypoint-head-1"
-_MAX_BYTES = 1 << 27
 _PEAK = 2  # cells on each side of a heatmap's peak that its position is the mean of
 _SAMPLES = 2  # samples of the latents along each side of a grid cell
-
-
-@dataclass(frozen=True, slots=True)
-class KeypointShape:
-    """Size of a head.
-
-    Attributes:
-        grid: cells along each side of the cut-out latents.
-        width: channels.
-        depth: residual blocks of two convolutions.
-        up: heatmap cells along each side of a grid cell.
-        margin: side of the region that is cut out, over the side of the box.
-        dropout: share of channels dropped before the heatmaps while training.
-    """
-
-    grid: int = 12
-    width: int = 96
-    depth: int = 2
-    up: int = 2
-    margin: float = 1.25
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("grid", 2, 64), ("width", 1, 1024), ("depth", 1, 32), ("up", 1, 8)):
-            if not low <= getattr(self, name) <= high:
-                raise OptionError(f"{name} is out of range", expected=f"{low} to {high}", found=getattr(self, name))
-        if not 1 <= self.margin <= 4 or not 0 <= self.dropout < 1:
-            expected = "margin 1 to 4, dropout 0 to below 1"
-            raise OptionError("a head's shape is out of range", expected=expected, found=(self.margin, self.dropout))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +79,15 @@ class KeypointHead(nn.Module):
         self.heat = nn.Conv2d(s.width, len(names) * s.up * s.up, 1)
         self.visible = nn.Linear(2 * s.width, len(names))
 
+    def check(self) -> None:
+        """Refuses weights that latents cannot be brought to unit spread with.
+
+        Raises:
+            WeightsError: a spread is not above 0.
+        """
+        if not bool((self.spread > 0).all()):
+            raise WeightsError("spread is out of range", expected="above 0", found=float(self.spread.min()))
+
     def regions(self, boxes: Tensor) -> Tensor:
         """Regions (B, 4) that are cut out for ``boxes`` (B, 4): x1 y1 x2 y2, enlarged about the centre."""
         half = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3) * (self.shape.margin / 2)
@@ -168,11 +135,10 @@ class KeypointHead(nn.Module):
                 score of the points that it seems to show.
 
         Raises:
-            HeadError: the latents are not those that this head reads.
+            HeadError, FingerprintError: the latents are not those that this head reads.
             OptionError: boxes or scores are of the wrong shape, or not finite.
         """
-        if latents.spec != self.spec:
-            raise HeadError("the latents are of another kind", expected=self.spec, found=latents.spec)
+        self.spec.check(latents.spec)
         boxes = np.asarray(boxes, np.float32)
         scores = np.ones(len(boxes), np.float32) if scores is None else np.asarray(scores, np.float32)
         if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
@@ -222,7 +188,7 @@ def read_heatmaps(out: KeypointOutput, regions: Tensor) -> tuple[Tensor, Tensor]
 
 
 class KeypointTask:
-    """A head with where its boxes come from: what :meth:`vcm.Codec.add_head` takes.
+    """A keypoint head with where its boxes come from, as :class:`vcm.tasks.protocol.Head`.
 
     Args:
         head: the head.
@@ -237,78 +203,24 @@ class KeypointTask:
     def __init__(
         self,
         head: KeypointHead,
-        detect: Callable[[Latents, float], Detections],
+        detect: Detect,
         *,
         labels: Collection[int] | None = None,
         score: float = DEFAULT_SCORE,
     ) -> None:
         if not 0 <= score <= 1:
             raise OptionError("score is out of range", expected="0 to 1", found=score)
-        self.head, self.score = head, score
+        self.network, self.score = head, score
         self.labels = None if labels is None else frozenset(labels)
         self._detect = detect
+
+    @property
+    def spec(self) -> HeadSpec:
+        """See :class:`vcm.tasks.protocol.Head`."""
+        return HeadSpec(self.network.spec, Keypoints, self.network.names)
 
     def __call__(self, latents: Latents) -> Keypoints:
         """Keypoints of the detected objects of one picture."""
         found = self._detect(latents, self.score)
         keep = np.array([self.labels is None or int(c) in self.labels for c in found.labels], np.bool_)
-        return self.head.estimate(latents, found.boxes[keep], found.scores[keep])
-
-
-def save_keypoint_head(path: Path, head: KeypointHead, fingerprint: bytes) -> None:
-    """Write a head in half precision, BatchNorm folded; ``head`` is changed by the folding.
-
-    Args:
-        path: where to write.
-        head: the head.
-        fingerprint: of the base layer that it reads (:attr:`vcm.Codec.fingerprint`).
-    """
-    fuse_batchnorm(head)
-    s = head.shape
-    meta = {
-        "format": HEAD_FORMAT, "fingerprint": fingerprint.hex(), "names": json.dumps(head.names),
-        "spec": json.dumps([head.spec.channels, head.spec.stride]),
-        "shape": json.dumps([s.grid, s.width, s.depth, s.up, s.margin]),
-    }  # fmt: skip
-    with whole_file(path) as part:
-        save_tensors(part, {k: v.half() for k, v in head.state_dict().items()}, meta)
-
-
-def load_keypoint_head(path: str | Path, *, fingerprint: bytes | None = None) -> KeypointHead:
-    """Read what :func:`save_keypoint_head` wrote; nothing in the file is executed.
-
-    Args:
-        path: the file.
-        fingerprint: of the codec's base layer; the head must have been trained on it. ``None`` does not compare.
-
-    Raises:
-        WeightsError: not such a file, or its tensors are not those of its head.
-        FingerprintError: the head reads another codec's latents.
-    """
-    path = Path(path)
-    with TensorFile(path, _MAX_BYTES) as file:
-        meta = file.metadata
-        if meta.get("format") != HEAD_FORMAT:
-            raise WeightsError(f"{path} holds no keypoint head", expected=HEAD_FORMAT, found=repr(meta.get("format")))
-        if fingerprint is not None and meta.get("fingerprint") != fingerprint.hex():
-            raise FingerprintError(
-                "the head reads other latents", expected=fingerprint.hex(), found=repr(meta.get("fingerprint"))
-            )
-        try:
-            channels, stride = json.loads(meta["spec"])
-            grid, width, depth, up, margin = json.loads(meta["shape"])
-            shape = KeypointShape(int(grid), int(width), int(depth), int(up), float(margin))
-            spec, names = LatentSpec(int(channels), int(stride)), tuple(map(str, json.loads(meta["names"])))
-            if spec.channels < 1 or spec.stride < 1:
-                raise ValueError(f"latents of {spec.channels} channels at stride {spec.stride}")
-            with torch.device("meta"):  # takes no memory: what the file claims is compared with what it holds first
-                head = KeypointHead(spec, names, shape)
-                fuse_batchnorm(head)
-        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, OptionError, HeadError) as error:
-            what = f"{path} is not a consistent keypoint head"
-            raise WeightsError(what, found=str(error).partition("\n")[0]) from error
-        tensors = file.read({name: (stored_type(own), tuple(own.shape)) for name, own in head.state_dict().items()})
-    head.load_state_dict({name: t.float() for name, t in tensors.items()}, assign=True)
-    if not bool((head.spread > 0).all()):  # latents are divided by it
-        raise WeightsError("spread is out of range", expected="above 0", found=float(head.spread.min()))
-    return head.eval().requires_grad_(False)
+        return self.network.estimate(latents, found.boxes[keep], found.scores[keep])

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["SHIPPED_HEADS", "ClassificationShape", "DetectionShape", "HeadShapes"]
+from vcm.errors import HeadError, OptionError
+from vcm.structures import Classes
+
+__all__ = ["SHIPPED_HEADS", "ClassificationShape", "DetectionShape", "HeadShapes", "KeypointShape", "names_of"]
+
+_MAX_WIDTH = 4096
+_MAX_CLASSES = 10_000
+
+
+def _check_ranges(shape: object, ranges: tuple[tuple[str, int, int], ...]) -> None:
+    for name, low, high in ranges:
+        if not low <= getattr(shape, name) <= high:
+            raise OptionError(f"{name} is out of range", expected=f"{low} to {high}", found=getattr(shape, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +33,9 @@ class DetectionShape:
     feature: int = 96
     classes: int = 80
 
+    def __post_init__(self) -> None:
+        _check_ranges(self, (("width", 1, _MAX_WIDTH), ("feature", 1, _MAX_WIDTH), ("classes", 1, _MAX_CLASSES)))
+
 
 @dataclass(frozen=True, slots=True)
 class ClassificationShape:
@@ -33,6 +48,36 @@ class ClassificationShape:
 
     width: int = 128
     classes: int = 80
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, (("width", 1, _MAX_WIDTH), ("classes", 1, _MAX_CLASSES)))
+
+
+@dataclass(frozen=True, slots=True)
+class KeypointShape:
+    """Size of a keypoint head.
+
+    Attributes:
+        grid: cells along each side of the cut-out latents.
+        width: channels.
+        depth: residual blocks of two convolutions.
+        up: heatmap cells along each side of a grid cell.
+        margin: side of the region that is cut out, over the side of the box.
+        dropout: share of channels dropped before the heatmaps while training.
+    """
+
+    grid: int = 12
+    width: int = 96
+    depth: int = 2
+    up: int = 2
+    margin: float = 1.25
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, (("grid", 2, 64), ("width", 1, 1024), ("depth", 1, 32), ("up", 1, 8)))
+        if not 1 <= self.margin <= 4 or not 0 <= self.dropout < 1:
+            expected = "margin 1 to 4, dropout 0 to below 1"
+            raise OptionError("a head's shape is out of range", expected=expected, found=(self.margin, self.dropout))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +93,14 @@ SHIPPED_HEADS: dict[str, HeadShapes] = {
     "tiny": HeadShapes(DetectionShape(width=16, feature=16), ClassificationShape(width=16)),
 }
 """By the name of the codec's architecture."""
+
+
+def names_of(classes: int, names: Classes | None) -> Classes:
+    """``names``, or numbers for so many classes (COCO's for 80).
+
+    Raises:
+        HeadError: there are not as many names as classes.
+    """
+    if names is not None and len(names) != classes:
+        raise HeadError("a head needs a name for each class", expected=f"{classes} names", found=len(names))
+    return names or Classes.numbered(classes)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vcm.errors import OptionError
+from vcm.errors import FingerprintError, HeadError, OptionError
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "COCO_CATEGORY_IDS", "COCO_NAMES", "DEFAULT_SCORE", "Classification", "Detections", "Keypoints", "LatentSpec",
-    "Latents",
+    "COCO_CATEGORY_IDS", "COCO_CLASSES", "COCO_NAMES", "DEFAULT_SCORE", "Classes", "Classification", "Detections",
+    "Keypoints", "LatentSpec", "Latents",
 ]  # fmt: skip
 
 COCO_NAMES: tuple[str, ...] = (
@@ -46,10 +46,66 @@ class LatentSpec:
     Attributes:
         channels: channels of ``y_hat``.
         stride: pixels of the *coded* base picture per latent position, along each axis.
+        fingerprint: of the base layer whose latents they are, 16 hexadecimal digits; empty: not known, or any.
     """
 
     channels: int
     stride: int
+    fingerprint: str = ""
+
+    def check(self, found: LatentSpec) -> None:
+        """Refuses latents that a head which reads ``self`` was not made for.
+
+        Args:
+            found: what the latents are.
+
+        Raises:
+            HeadError: they have other channels or another stride.
+            FingerprintError: they are of another base layer than the head was trained on.
+        """
+        if (self.channels, self.stride) != (found.channels, found.stride):
+            expected, there = (f"{s.channels} channels at stride {s.stride}" for s in (self, found))
+            raise HeadError("the latents are of another kind", expected=expected, found=there)
+        if self.fingerprint and found.fingerprint and self.fingerprint != found.fingerprint:
+            what = "the head was trained on another base layer (allow_other_base=True takes it all the same)"
+            raise FingerprintError(what, expected=self.fingerprint, found=found.fingerprint)
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """The classes that a head knows.
+
+    Attributes:
+        names: by class index, each once.
+        category_ids: the data set's id by class index; by default 1, 2, 3 …
+
+    Raises:
+        OptionError: no names, a name or id twice, or not as many ids as names.
+    """
+
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.category_ids:
+            object.__setattr__(self, "category_ids", tuple(range(1, len(self.names) + 1)))
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise OptionError("classes need names of their own", expected="different names", found=self.names)
+        if len(self.category_ids) != len(self.names) or len(set(self.category_ids)) != len(self.names):
+            expected = f"{len(self.names)} different ids"
+            raise OptionError("classes need category ids of their own", expected=expected, found=self.category_ids)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def numbered(cls, count: int) -> Classes:
+        """COCO's where there are 80; else ``class 0``, ``class 1`` …"""
+        return COCO_CLASSES if count == len(COCO_NAMES) else cls(tuple(f"class {i}" for i in range(count)))
+
+
+COCO_CLASSES = Classes(COCO_NAMES, COCO_CATEGORY_IDS)
+"""COCO's 80."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ any other codec.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +91,7 @@ class PixelTwin:
         size = source.width, source.height
         scale = default_base_scale(*size)
         y = torch.from_numpy(base_latents(self._networks, picture_array(source.pixels), scale)).to(self._device)
-        return Latents(y, self._spec, coded_size(*size, scale), size, 100.0)
+        return Latents(y, replace(self._spec, fingerprint=self.fingerprint), coded_size(*size, scale), size, 100.0)
 
     @one_or_many
     def detect(self, image: ImageSource, *, score: float = DEFAULT_SCORE) -> Detections:

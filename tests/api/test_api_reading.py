@@ -102,7 +102,7 @@ def test_detections_are_in_source_pixels_best_first(file: Bitstream) -> None:
 
 def test_latents_say_what_they_are(file: Bitstream) -> None:
     latents = tiny_codec().latents(file)
-    assert latents.spec == LatentSpec(8, 16)
+    assert latents.spec == LatentSpec(8, 16, tiny_codec().fingerprint)
     assert latents.coded_size == (105, 79)
     assert latents.source_size == (120, 90)
     assert tuple(latents.y_hat.shape) == (1, 8, 5, 7)

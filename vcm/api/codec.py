@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -24,15 +26,19 @@ from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, Opti
 from vcm.io.metadata import without_orientation
 from vcm.io.pictures import SourceImage, load_image
 from vcm.runtime.networks import Array
-from vcm.structures import DEFAULT_SCORE, Classification, Detections, Keypoints, Latents
+from vcm.structures import DEFAULT_SCORE, Classification, Detections, Keypoints, Latents, LatentSpec
+from vcm.tasks.classification import ClassificationTask
+from vcm.tasks.detection import DetectionTask
+from vcm.tasks.protocol import Head, OtherBase
 from vcm.weights.codec_file import LoadedModel
+from vcm.weights.head_file import load_head
 
 if TYPE_CHECKING:
     from vcm.io.pictures import ImageSource
 
 __all__ = ["Codec"]
 
-Head = Callable[[Latents], Any]
+Task = Head | Callable[[Latents], Any]
 _LAYERS = 2
 
 
@@ -64,7 +70,9 @@ class Codec:
         self.name = loaded.name
         self.fingerprint = self._model.base_fingerprint.hex()
         self.fingerprint_enhancement = self._model.picture_fingerprint.hex()
-        self._heads: dict[str, Head] = {"detect": self._detect.detect, "classify": self._classify.classify}
+        self._heads: dict[str, Task] = {
+            "detect": DetectionTask(self._detect), "classify": ClassificationTask(self._classify)
+        }  # fmt: skip
         self._lock = threading.Lock()
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -194,8 +202,8 @@ class Codec:
         file, count = base_of(source)
         base = self._base(file)
         y_hat = torch.from_numpy(base.y_hat()).to(self._device)
-        spec = self._model.architecture.latents
-        return Latents(y_hat, spec, base.coded_size, base.source_size, base.quality_index * 100 / MAX_QUALITY), count
+        quality = base.quality_index * 100 / MAX_QUALITY
+        return Latents(y_hat, self.spec, base.coded_size, base.source_size, quality), count
 
     @one_or_many
     def latents(self, source: StreamSource) -> Latents:
@@ -267,26 +275,50 @@ class Codec:
 
     # -- heads --------------------------------------------------------------------------------------------------------
 
-    def add_head(self, name: str, head: Head) -> Codec:
+    def add_head(self, name: str, head: Task | str | os.PathLike[str], *, allow_other_base: bool = False) -> Codec:
         """Register a task of your own: ``head(latents)`` is what :meth:`run` calls. Returns the codec.
 
+        Args:
+            name: for :meth:`run` and :meth:`head`.
+            head: a :class:`vcm.tasks.protocol.Head`, any other callable, or a head's file. A keypoint head of a file
+                finds its boxes with ``detect``.
+            allow_other_base: take a head that was trained on another base layer. Its channels and stride must fit all
+                the same.
+
         Raises:
-            HeadError: the name is taken, or ``head`` cannot be called.
+            HeadError: the name is taken, ``head`` cannot be called, or reads latents of another kind.
+            FingerprintError: it was trained on another base layer.
+            WeightsError: the file is no head's, or is inconsistent.
         """
-        if not callable(head):
-            raise HeadError("a head is called with latents", expected="a callable", found=type(head).__name__)
+        task = self._of_file(head) if isinstance(head, str | os.PathLike) else head
+        if not callable(task):
+            raise HeadError("a head is called with latents", expected="a callable", found=type(task).__name__)
+        if isinstance(task, Head):
+            wanted = task.spec.latents
+            replace(wanted, fingerprint="" if allow_other_base else wanted.fingerprint).check(self.spec)
+            task = OtherBase(task) if allow_other_base else task
         with self._lock:
             if name in self._heads:
                 raise HeadError("a head of that name exists", found=name)
-            self._heads = {**self._heads, name: head}
+            self._heads = {**self._heads, name: task}
         return self
+
+    def _of_file(self, path: str | os.PathLike[str]) -> Head:
+        loaded = load_head(Path(path))
+        network = on_device(loaded.network, self._device)
+        return loaded.kind.task(network, self._heads["detect"])
+
+    @property
+    def spec(self) -> LatentSpec:
+        """What heads read: channels, stride, and the fingerprint of the base layer."""
+        return replace(self._model.architecture.latents, fingerprint=self.fingerprint)
 
     @property
     def heads(self) -> tuple[str, ...]:
         """Names that :meth:`run` knows."""
         return tuple(self._heads)
 
-    def head(self, name: str) -> Head:
+    def head(self, name: str) -> Task:
         """A head by its name, called with latents: for heads that are built on others (boxes first, then their parts).
 
         Raises:
@@ -297,12 +329,13 @@ class Codec:
             raise HeadError("no head of that name", expected=", ".join(self._heads), found=name)
         return head
 
-    def run(self, name: str, source: StreamSource | list[StreamSource]) -> Any:
+    def run(self, name: str, source: StreamSource | list[StreamSource], **options: Any) -> Any:
         """Run a head on a file's base latents.
 
         Args:
             name: ``detect``, ``classify``, or one that :meth:`add_head` registered.
             source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+            options: for the head, such as ``score=0.3`` for a detection head.
 
         Returns:
             what the head gives; in :class:`Detections`, :class:`Classification` and :class:`Keypoints` with the bytes
@@ -315,7 +348,7 @@ class Codec:
 
         def one(file: StreamSource) -> Any:
             latents, count = self._latents(file)
-            found = head(latents)
+            found = head(latents, **options)
             typed = isinstance(found, Detections | Classification | Keypoints)
             return replace(found, bytes_read=count) if typed else found
 

@@ -38,6 +38,10 @@ def detect(
         str | None,
         typer.Option("--draw", "-d", metavar="OUT|DIR", help="Draw the boxes there; a folder for several."),
     ] = None,
+    head: Annotated[
+        Path | None,
+        typer.Option("--head", metavar="FILE", help="A detection head of your own.", show_default="the model's"),
+    ] = None,
     model: FileModel = None,
     json: Json = False,
 ) -> None:
@@ -63,7 +67,10 @@ def detect(
 
     def work(file: Path) -> None:
         codec, source = _base_of(models, file)
-        found = codec.detect(source, score=least)
+        if head is None:
+            found = codec.detect(source, score=least)
+        else:
+            found = codec.run(models.detector(codec, head), source, score=least)
         if file in drawings:
             _draw(models, file, found, least, drawings[file])
         if json:

@@ -51,6 +51,24 @@ class Models:
         enhancement = None if layers == 1 or stream.enhancement is None else stream.enhancement.fingerprint.hex()
         return self._load(find_model(stream.base_layer.fingerprint.hex(), enhancement, path.parent).path), stream
 
+    def detector(self, codec: Codec, file: Path) -> str:
+        """Name under which ``codec`` runs the detection head of a file, which is read once.
+
+        Raises:
+            VcmError: the file is no head's, gives no boxes, or was trained on another base layer.
+        """
+        from vcm.errors import HeadError
+        from vcm.structures import Detections
+        from vcm.tasks.protocol import Head
+
+        name = str(file)
+        if name not in codec.heads:
+            codec.add_head(name, file)
+        head = codec.head(name)
+        if isinstance(head, Head) and head.spec.result is not Detections:
+            raise HeadError(f"{file} does not detect", expected="a detection head", found=head.spec.result.__name__)
+        return name
+
     def _load(self, name: str | Path) -> Codec:
         import vcm
 

@@ -280,12 +280,16 @@ def cached_features(
         with safe_open(str(target), "pt") as file:
             meta = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        spec = LatentSpec(int(meta["channels"]), int(meta["stride"]))
+        spec = LatentSpec(int(meta["channels"]), int(meta["stride"]), meta.get("fingerprint", ""))
         return FrozenFeatures(spec=spec, quality=float(meta["quality"]), **tensors)
     found = compute_features(paths, extractor(kind, weights, twin=twin, quality=quality, seed=seed), progress)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: getattr(found, name) for name in _TENSORS}
-    meta = {"channels": str(found.spec.channels), "stride": str(found.spec.stride), "quality": str(found.quality)}
+    spec = found.spec
+    meta = {
+        "channels": str(spec.channels), "stride": str(spec.stride), "fingerprint": spec.fingerprint,
+        "quality": str(found.quality),
+    }  # fmt: skip
     with whole_file(target) as part:
         save_tensors(part, tensors, meta)
     for old in folder.glob(f"features-{kind}-*.safetensors"):

@@ -13,7 +13,7 @@ __all__ = ["HeadConfig", "ShapeConfig", "ViewConfig", "load_head_config"]
 
 
 class ShapeConfig(Strict):
-    """Size of the head: the fields of :class:`vcm.tasks.keypoints.KeypointShape`."""
+    """Size of the head: the fields of :class:`vcm.tasks.shapes.KeypointShape`."""
 
     grid: int = Field(default=12, ge=2, le=64)
     width: int = Field(default=96, ge=1, le=1024)

@@ -20,13 +20,12 @@ from vcm.structures import Keypoints
 from vcm.tasks.keypoints import (
     KeypointHead,
     KeypointOutput,
-    KeypointShape,
-    load_keypoint_head,
-    save_keypoint_head,
 )
+from vcm.tasks.shapes import KeypointShape
 from vcm.training.features import FeatureKind, FrozenFeatures, cached_features
 from vcm.training.head_config import HeadConfig, load_head_config
 from vcm.training.keypoint_data import KeypointData, is_test, mirror_order, read_keypoint_data
+from vcm.weights.head_file import load_head, save_head
 
 __all__ = ["HeadRun", "TrainedHead", "fit", "keypoint_loss", "train_heads"]
 
@@ -197,8 +196,8 @@ def _train(
         minutes=minutes, progress=shown,
     )  # fmt: skip
     target = config.out / f"{config.name}-{kind}.safetensors"
-    save_keypoint_head(target, average, bytes.fromhex(load(config.weights).fingerprint) if kind == "base" else b"")
-    shipped = load_keypoint_head(target)
+    save_head(target, average, fingerprint=load(config.weights).fingerprint if kind == "base" else "")
+    shipped = load_head(target).network
     found = {data.pictures[i].id: shipped.estimate(frozen.latents(i), data.pictures[i].truth.boxes) for i in held}
     last = losses[-max(1, len(losses) // 10) :]
     return TrainedHead(kind, target, found, len(losses), len(losses) == total, sum(last) / len(last), frozen.bpp)

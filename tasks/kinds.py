@@ -1,0 +1,99 @@
+"""Kinds of heads that a head file can hold, by name. A package adds its own as an entry point of group ``vcm.heads``.
+
+[project.entry-points."vcm.heads"]
+segmentation = "my_package.segmentation:KIND"      # a HeadKind
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from torch import nn
+
+from vcm.errors import HeadError
+from vcm.structures import Classes, LatentSpec
+from vcm.tasks.classification import ClassificationHead, ClassificationTask
+from vcm.tasks.detection import DetectionHead, DetectionTask
+from vcm.tasks.keypoints import KeypointHead, KeypointTask
+from vcm.tasks.protocol import Detect, Head
+from vcm.tasks.shapes import ClassificationShape, DetectionShape, KeypointShape
+
+__all__ = ["HeadKind", "head_kinds", "kind_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadKind:
+    """A kind of head.
+
+    Attributes:
+        name: in head files.
+        network: class of the module. It has ``spec`` (a :class:`vcm.LatentSpec`), ``shape``, ``names`` (a
+            :class:`vcm.structures.Classes`, or names alone), and may have ``check()``, which refuses weights by
+            :class:`vcm.errors.WeightsError`.
+        shape: class of its shape: a frozen dataclass of numbers that refuses by :class:`vcm.errors.OptionError` what
+            is out of range. Sizes in a file are hostile: a shape that is admitted must be affordable.
+        build: the module with any weights, in training form, from latents, names and shape; raises
+            :class:`vcm.errors.HeadError` for what it cannot be built for.
+        task: the head, from the module and from what finds boxes where it needs some.
+    """
+
+    name: str
+    network: type[nn.Module]
+    shape: type[Any]
+    build: Callable[[LatentSpec, Classes, Any], nn.Module]
+    task: Callable[[Any, Detect], Head]
+
+
+def _detection(spec: LatentSpec, names: Classes, shape: DetectionShape) -> nn.Module:
+    return DetectionHead(spec, shape.classes, shape.width, shape.feature, names=names)
+
+
+def _classification(spec: LatentSpec, names: Classes, shape: ClassificationShape) -> nn.Module:
+    return ClassificationHead(spec, shape.classes, shape.width, names=names)
+
+
+def _keypoints(spec: LatentSpec, names: Classes, shape: KeypointShape) -> nn.Module:
+    return KeypointHead(spec, names.names, shape)
+
+
+_OURS = (
+    HeadKind("detection", DetectionHead, DetectionShape, _detection, lambda network, _: DetectionTask(network)),
+    HeadKind(
+        "classification", ClassificationHead, ClassificationShape, _classification,
+        lambda network, _: ClassificationTask(network),
+    ),
+    HeadKind("keypoints", KeypointHead, KeypointShape, _keypoints, KeypointTask),
+)  # fmt: skip
+
+
+@cache
+def head_kinds() -> dict[str, HeadKind]:
+    """All kinds by name, ours and those of installed packages.
+
+    Raises:
+        HeadError: two have one name.
+    """
+    kinds = {kind.name: kind for kind in _OURS}
+    for entry in entry_points(group="vcm.heads"):
+        kind: HeadKind = entry.load()
+        if kind.name in kinds:
+            raise HeadError("two kinds of heads have one name", expected="names of their own", found=kind.name)
+        kinds[kind.name] = kind
+    return kinds
+
+
+def kind_of(network: object) -> HeadKind:
+    """The kind of a module.
+
+    Raises:
+        HeadError: it is of no kind.
+    """
+    for kind in head_kinds().values():
+        if isinstance(network, kind.network):
+            return kind
+    expected = ", ".join(kind.network.__name__ for kind in head_kinds().values())
+    raise HeadError("no kind of head", expected=expected, found=type(network).__name__)
