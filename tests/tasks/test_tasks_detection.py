@@ -10,8 +10,14 @@ from torch import Tensor
 from vcm.errors import HeadError, OptionError
 from vcm.nn.blocks import ConvNormAct, FiLM, fuse_batchnorm
 from vcm.structures import Latents, LatentSpec
-from vcm.tasks.detection import DetectionHead, DetectorOutput, decode_boxes
-from vcm.tasks.postprocessing import BINS, MAX_DETECTIONS, STRIDES
+from vcm.tasks.detection import (
+    BINS,
+    MAX_DETECTIONS,
+    STRIDES,
+    DetectionHead,
+    DetectorOutput,
+    decode_boxes,
+)
 
 SPEC = LatentSpec(8, 16)
 

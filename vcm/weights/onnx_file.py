@@ -1,0 +1,74 @@
+"""A codec's weights file for onnxruntime: no torch, and no network is built before it is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from vcm.codecs.scalable.config import ARCHITECTURES
+from vcm.codecs.scalable.model import ScalableModel
+from vcm.codecs.scalable.onnx_networks import codec_networks
+from vcm.codecs.scalable.stored import codec_layout
+from vcm.codecs.scalable.tables import base_tables, picture_tables
+from vcm.errors import WeightsError
+from vcm.runtime.onnx import OnnxNetworks, StoredTensors
+from vcm.tasks.onnx_heads import head_layout, head_networks
+from vcm.tasks.shapes import SHIPPED_HEADS, HeadShapes
+from vcm.weights.registry import FORMAT
+
+__all__ = ["OnnxCodec", "load_onnx"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OnnxCodec:
+    """A codec of one weights file, run by onnxruntime.
+
+    Attributes:
+        name: of the model.
+        model: the codec; its ``networks`` have ``detect`` and ``classify`` as well.
+        heads: shapes of those two.
+        trained: one line on the training run.
+    """
+
+    name: str
+    model: ScalableModel
+    heads: HeadShapes
+    trained: str
+
+
+def load_onnx(path: Path, *, threads: int | None = None) -> OnnxCodec:
+    """Read a weights file; nothing in it is executed. Numbers that are not integers are read when they are needed.
+
+    Args:
+        path: the file.
+        threads: of each network, see :class:`vcm.runtime.onnx.OnnxNetworks`.
+
+    Raises:
+        WeightsError: not a safetensors file of ours, a tensor is missing or has another shape or type, or an integer is
+            out of the range on which exact decoding rests.
+        MissingDependencyError: onnxruntime is not installed, or too old.
+    """
+    tensors = StoredTensors(path)
+    meta = tensors.metadata
+    if meta.get("format") != FORMAT:
+        raise WeightsError(f"{path} holds no VCM weights", expected=FORMAT, found=repr(meta.get("format")))
+    a = ARCHITECTURES.get(meta.get("architecture", ""))
+    if a is None:
+        known = ", ".join(ARCHITECTURES)
+        raise WeightsError("unknown architecture", expected=known, found=repr(meta.get("architecture")))
+    heads, channels = SHIPPED_HEADS[a.name], a.base.channels
+    layout = {**codec_layout(a), **head_layout(heads, channels)}
+    tensors.check(layout)
+
+    def integers(prefix: str) -> dict[str, npt.NDArray[Any]]:
+        names = [n for n, (dtype, _) in layout.items() if n.startswith(prefix) and dtype != "F16"]
+        return {n.removeprefix(prefix): tensors(n) for n in names}
+
+    base = base_tables(integers("model.base."), meta.get("base_id", ""))
+    picture = picture_tables(integers("model.picture."), meta.get("picture_id", ""), base)
+    networks = OnnxNetworks({**codec_networks(tensors, a), **head_networks(tensors, channels)}, threads=threads)
+    model = ScalableModel(a, networks, base, picture)
+    return OnnxCodec(meta.get("name", path.stem), model, heads, meta.get("trained", ""))
