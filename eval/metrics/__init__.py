@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcm.eval.metrics.detection import DetectionAccuracy, evaluate_detections
-from vcm.eval.metrics.distortion import METRICS, Metric, metric
+from vcm.eval.metrics.distortion import METRICS, Metric, metric, metrics
 from vcm.eval.metrics.keypoints import KeypointAccuracy, evaluate_keypoints
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "evaluate_detections",
     "evaluate_keypoints",
     "metric",
+    "metrics",
 ]

@@ -1,4 +1,8 @@
-"""Distortion metrics of one decoded picture against its source, as one typed table: :data:`METRICS`.
+"""Distortion metrics of one decoded picture against its source, as one typed table: :data:`METRICS`. A package adds
+its own as an entry point of group ``vcm.metrics``:
+
+    [project.entry-points."vcm.metrics"]
+    gmsd = "my_package:GMSD"      # a Metric
 
 Each function takes ``(reference, distorted)``, two uint8 arrays ``(H, W, 3)``, RGB, of the same size, and returns a
 float. Functions raise :class:`~vcm.errors.OptionError` for arrays of another kind, :class:`~vcm.errors.ImageError` for
@@ -23,6 +27,8 @@ import importlib.util
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -43,6 +49,7 @@ __all__ = [
     "iw_ssim",
     "luma_bt709",
     "metric",
+    "metrics",
     "ms_ssim",
     "ms_ssim_y",
     "nlpd",
@@ -190,7 +197,25 @@ METRICS: tuple[Metric, ...] = (
     Metric("psnr_hvs_m", "PSNR-HVS-M", "higher", "dB", "Y (BT.709)", True, ("psnr_hvsm",), 1, psnr_hvs_m),
     Metric("vmaf", "VMAF", "higher", "", "Y (BT.709)", True, ("ffmpeg+libvmaf",), 64, vmaf),
 )
-"""Every metric, in the order of reports."""
+"""Our metrics, in the order of reports. :func:`metrics` also knows those of other packages."""
+
+
+@cache
+def metrics() -> dict[str, Metric]:
+    """All metrics by name: ours, then those that installed packages add as entry points of group ``vcm.metrics``.
+
+    Raises:
+        OptionError: an entry point is no metric, or two metrics have one name.
+    """
+    found = {row.name: row for row in METRICS}
+    for entry in entry_points(group="vcm.metrics"):
+        row = entry.load()
+        if not isinstance(row, Metric):
+            raise OptionError(f"{entry.value} adds no metric", expected="a Metric", found=type(row).__name__)
+        if row.name in found:
+            raise OptionError("two metrics have one name", expected="names of their own", found=row.name)
+        found[row.name] = row
+    return found
 
 
 def metric(name: str) -> Metric:
@@ -199,10 +224,10 @@ def metric(name: str) -> Metric:
     Raises:
         OptionError: there is none.
     """
-    for row in METRICS:
-        if row.name == name:
-            return row
-    raise OptionError("no such metric", expected=", ".join(row.name for row in METRICS), found=name)
+    row = metrics().get(name)
+    if row is None:
+        raise OptionError("no such metric", expected=", ".join(metrics()), found=name)
+    return row
 
 
 def _present(need: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from vcm.errors import CurveError, FormatError
 from vcm.eval.curves.bd import BDResult, Curve, RDPoint, bd_rate
-from vcm.eval.metrics.distortion import METRICS
+from vcm.eval.metrics.distortion import metrics
 from vcm.eval.report.summary import Row, Summary
 from vcm.eval.run.runner import Run
 from vcm.io.files import write_atomically
@@ -232,7 +232,7 @@ def _compared(
     second: Sequence[tuple[Row, Row]],
     same: bool,
 ) -> Comparison:
-    higher = next((m.higher_is_better for m in METRICS if m.name == quantity), True)
+    higher = metrics()[quantity].higher_is_better if quantity in metrics() else True
     curves = []
     for label, pairs in (("A", first), ("B", second)):
         points = tuple(RDPoint(rate.value or 0.0, value.value or 0.0, value.point) for rate, value in pairs)

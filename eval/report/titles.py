@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcm.eval.metrics.distortion import METRICS
+from vcm.eval.metrics.distortion import metrics
 
 __all__ = ["title_of"]
 
@@ -14,10 +14,10 @@ _TITLES = {
     "person_ap50": "person AP50",
     "ap50_frequent": "AP50 of frequent classes",
     "bpp": "rate",
-    **{metric.name: metric.title for metric in METRICS},
 }
 
 
 def title_of(quantity: str) -> str:
     """The title of a quantity, or its name where it has none."""
-    return _TITLES.get(quantity, quantity)
+    known = metrics().get(quantity)
+    return known.title if known is not None else _TITLES.get(quantity, quantity)

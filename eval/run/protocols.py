@@ -10,7 +10,7 @@ import yaml
 
 from vcm.codecs.protocol import QualityRange
 from vcm.errors import ConfigError, ModelNotFoundError
-from vcm.eval.metrics.distortion import METRICS
+from vcm.eval.metrics.distortion import metrics
 
 __all__ = ["Accuracy", "Interval", "Point", "Protocol", "Reference", "Resampled", "list_protocols", "load_protocol"]
 
@@ -20,7 +20,6 @@ Accuracy = Literal["ap", "ap50", "person_ap50", "ap50_frequent"]
 _FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
 # configs/ stands beside eval/ in a checkout and in an installed package alike.
 _FOLDER = Path(__file__).resolve().parents[2] / "configs" / "protocols"
-_METRIC_NAMES = frozenset(metric.name for metric in METRICS)
 
 
 class _Strict(pydantic.BaseModel):
@@ -116,7 +115,7 @@ class Protocol(_Strict):
         points: qualities by codec name. A codec that is not named gets five, spread over its range.
         rate_targets: bits per pixel in place of ``points``, for every codec.
         rate_tolerance: relative distance from a target from which a picture counts as off target.
-        metrics: distortion metrics, names of :data:`vcm.eval.metrics.distortion.METRICS`.
+        metrics: distortion metrics, names of :func:`vcm.eval.metrics.distortion.metrics`.
         bd_mean_of: metrics whose BD-rates are averaged.
         accuracy: accuracies that are curves.
         interval: accuracies over which BD-rates are taken as well.
@@ -148,9 +147,9 @@ class Protocol(_Strict):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Protocol:
         used = [*self.metrics, *(name for reference in self.references for name in reference.values)]
-        unknown = sorted(set(used) - _METRIC_NAMES)
+        unknown = sorted(set(used) - metrics().keys())
         if unknown:
-            raise ValueError(f"unknown metrics {', '.join(unknown)}; known are {', '.join(sorted(_METRIC_NAMES))}")
+            raise ValueError(f"unknown metrics {', '.join(unknown)}; known are {', '.join(sorted(metrics()))}")
         if not set(self.bd_mean_of) <= set(self.metrics):
             raise ValueError("bd_mean_of names a metric that is not in metrics")
         if bool(self.accuracy) != (self.task == "detection"):
