@@ -10,31 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from vcm.errors import HeadError, OptionError
 from vcm.nn.blocks import ConvNormAct, FiLM
 from vcm.structures import DEFAULT_SCORE, Classes, Detections, Latents, LatentSpec
+from vcm.tasks.postprocessing import BINS, NMS_IOU, boxes_from_arrays
 from vcm.tasks.protocol import HeadSpec
 from vcm.tasks.shapes import DetectionShape, names_of
 
-__all__ = ["BINS", "NMS_IOU", "STRIDES", "DetectionHead", "DetectionTask", "DetectorOutput", "decode_boxes"]
-
-STRIDES = (8, 16, 32, 64)
-BINS = 8
-PRE_NMS = 1000
-# Chosen on the 200 held-out pictures (docs/training.md): at the teacher's 0.6 a large object keeps several boxes.
-NMS_IOU = 0.5
-MAX_DETECTIONS = 100
+__all__ = ["DetectionHead", "DetectionTask", "DetectorOutput", "decode_boxes"]
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorOutput:
-    """Raw predictions, one tensor per stride of :data:`STRIDES`.
+    """Raw predictions, one tensor per stride of :data:`vcm.tasks.postprocessing.STRIDES`.
 
     Attributes:
         logits: each (N, classes, h, w).
@@ -50,7 +42,7 @@ class DetectorOutput:
 
 
 def decode_boxes(bins: Tensor, stride: int) -> Tensor:
-    """Expected distances to boxes.
+    """Boxes from distributions over distances, with gradients, for training.
 
     Args:
         bins: (N, 4·BINS, h, w) logits.
@@ -152,31 +144,17 @@ class DetectionHead(nn.Module):
         return self.postprocess(self(latents.y_hat, quality), latents, score, nms_iou)
 
     def postprocess(self, out: DetectorOutput, latents: Latents, score: float, nms_iou: float = NMS_IOU) -> Detections:
-        """Best :data:`MAX_DETECTIONS` boxes of the first picture of ``out`` after per-class non-maximum suppression."""
-        boxes = torch.cat([decode_boxes(b[:1].float(), s)[0] for b, s in zip(out.bins, STRIDES, strict=True)])
-        scores = torch.cat([x[0].flatten(1).t() for x in out.logits]).float().sigmoid()
-        found = (scores >= score).nonzero()
-        values = scores[found[:, 0], found[:, 1]]
-        order = values.argsort(descending=True, stable=True)[:PRE_NMS]
-        found, values = found[order], values[order]
-        width, height = latents.coded_size
-        limit = boxes.new_tensor([width, height, width, height])
-        picked = torch.minimum(boxes[found[:, 0]].clamp(min=0), limit)
-        keep = batched_nms(picked, values, found[:, 1], nms_iou)
-        keep = keep[(picked[keep, 2] > picked[keep, 0]) & (picked[keep, 3] > picked[keep, 1])][:MAX_DETECTIONS]
-        sx, sy = latents.scale
-        # Rounding may carry a side past the picture's; clipped again.
-        scaled = torch.minimum(
-            picked[keep] * boxes.new_tensor([sx, sy, sx, sy]), boxes.new_tensor(latents.source_size * 2)
+        """Boxes of the first picture of ``out``: see :func:`vcm.tasks.postprocessing.boxes_from_arrays`."""
+        boxes, scores, labels = boxes_from_arrays(
+            [x[0].float().cpu().numpy() for x in out.logits],
+            [x[0].float().cpu().numpy() for x in out.bins],
+            coded_size=latents.coded_size,
+            source_size=latents.source_size,
+            score=score,
+            nms_iou=nms_iou,
         )
         return Detections(
-            scaled.cpu().numpy().astype(np.float32),
-            values[keep].cpu().numpy().astype(np.float32),
-            found[keep, 1].cpu().numpy().astype(np.int64),
-            latents.source_size[0],
-            latents.source_size[1],
-            names=self.names.names,
-            category_ids=self.names.category_ids,
+            boxes, scores, labels, *latents.source_size, names=self.names.names, category_ids=self.names.category_ids
         )
 
 

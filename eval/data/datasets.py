@@ -56,6 +56,13 @@ class Picture:
     path: Path
     size: tuple[int, int] | None = None
 
+    def digest(self) -> str:
+        """SHA-256 of the file, 64 hex digits; empty where it cannot be read."""
+        try:
+            return sha256(self.path.read_bytes()).hexdigest()
+        except OSError:
+            return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -78,6 +85,11 @@ class Dataset:
     ground_truth: CocoGroundTruth | None = None
     notes: tuple[str, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
+
+    def spread(self, count: int) -> tuple[Picture, ...]:
+        """At most ``count`` pictures, evenly over the list."""
+        count = min(count, len(self.pictures))
+        return tuple(self.pictures[(2 * i + 1) * len(self.pictures) // (2 * count)] for i in range(count))
 
     def first(self, limit: int | None) -> Dataset:
         """The first ``limit`` pictures (``None``: all), with their boxes.

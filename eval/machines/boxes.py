@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.structures import Detections
+from vcm.tasks.postprocessing import suppress
 
 __all__ = ["keep_best"]
 
@@ -41,20 +42,5 @@ def keep_best(
         scores[good].astype(np.float32),
         labels[good].astype(np.int64),
     )
-    kept = _suppress(boxes, scores, labels, iou, limit)
+    kept = suppress(boxes, scores, labels, iou, limit)
     return Detections(boxes[kept], scores[kept], labels[kept], width, height)
-
-
-def _suppress(boxes: _Floats, scores: _Floats, labels: npt.NDArray[np.int64], iou: float, limit: int) -> list[int]:
-    """Greedy non-maximum suppression within each class, best first. Numpy: importing torchvision takes seconds."""
-    order = np.argsort(-scores, kind="stable")
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    kept: list[int] = []
-    while len(order) and len(kept) < limit:
-        best, rest = int(order[0]), order[1:]
-        kept.append(best)
-        corner = np.minimum(boxes[best, 2:], boxes[rest, 2:]) - np.maximum(boxes[best, :2], boxes[rest, :2])
-        shared = corner.clip(0).prod(1)
-        overlaps = shared > iou * (areas[best] + areas[rest] - shared)
-        order = rest[~(overlaps & (labels[rest] == labels[best]))]
-    return kept

@@ -1,4 +1,4 @@
-"""Machines from torchvision and Detectron2. Torch is imported here, so that ONNX machines start without it."""
+"""Machines from torchvision and Detectron2. Torch is imported here and by twins; ONNX machines start without it."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as PilImage
 
 from vcm.codecs.protocol import Image, check_image
 from vcm.errors import MissingDependencyError, WeightsError
@@ -20,6 +21,9 @@ from vcm.structures import COCO_NAMES, Detections
 __all__ = ["OnnxDetector", "prepare"]
 
 _Floats = npt.NDArray[np.float32]
+_RESIZING = "numpy"
+"""Told in reports; torch, which was used before, gave some pixels in a million another grey level."""
+
 _Candidates = tuple[_Floats, _Floats, npt.NDArray[np.int64]]
 
 
@@ -77,7 +81,7 @@ class OnnxDetector:
         d = self._descriptor
         values = d.model_dump(exclude={"name", "weights", "sha256"})
         settings = tuple((key, json.dumps(value)) for key, value in sorted(values.items()))
-        return MachineInfo(d.name, self._version, settings)
+        return MachineInfo(d.name, self._version, (*settings, ("resizing", _RESIZING)))
 
     def detect(self, image: Image) -> Detections:
         """See :meth:`Machine.detect`."""
@@ -119,6 +123,24 @@ class OnnxDetector:
         return output
 
 
+def _bilinear(image: Image, width: int, height: int) -> _Floats:
+    """Whole grey levels, on which detectors were trained, float32 ``(3, height, width)``."""
+    x0, x1, x = _between(image.shape[1], width)
+    y0, y1, y = _between(image.shape[0], height)
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+    rows = planes[:, :, x0] * (1 - x) + planes[:, :, x1] * x
+    y = y[:, None]
+    return np.asarray(np.rint(rows[:, y0] * (1 - y) + rows[:, y1] * y), np.float32)
+
+
+def _between(old: int, new: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], _Floats]:
+    """For each new sample the old ones before and after it, and how near it is to the second; centres at halves."""
+    scale = np.float64(np.float32(old) / np.float32(new))
+    at = np.maximum((np.arange(new) + 0.5) * scale - 0.5, 0.0)
+    before = np.minimum(at.astype(np.int64), old - 1)
+    return before, np.minimum(before + 1, old - 1), (at - before).clip(0, 1).astype(np.float32)
+
+
 def _grid(descriptor: OnnxDescriptor) -> tuple[_Floats, _Floats]:
     """Cell coordinates ``(N, 2)`` as x, y and strides ``(N, 1)`` of all levels."""
     cells, strides = [], []
@@ -136,9 +158,6 @@ def prepare(image: Image, spec: InputDescriptor) -> tuple[_Floats, tuple[float, 
         float32 ``(1, 3, spec.height, spec.width)``; input pixels per source pixel, (x, y); position of the picture's
         top-left corner in the input, (x, y).
     """
-    import torch
-    from torch.nn import functional
-
     height, width = image.shape[:2]
     if spec.letterbox == "stretch":
         new_w, new_h = spec.width, spec.height
@@ -147,15 +166,13 @@ def prepare(image: Image, spec: InputDescriptor) -> tuple[_Floats, tuple[float, 
         ratio = min(spec.width / width, spec.height / height)
         new_w, new_h = max(1, int(width * ratio)), max(1, int(height * ratio))
         scale = (ratio, ratio)
-    plane = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))[None]).float()
-    resized = functional.interpolate(
-        plane, (new_h, new_w), mode="bilinear", align_corners=False, antialias=spec.interpolation.endswith("antialias")
-    )
-    # Detectors were trained on resized pictures of whole grey levels.
-    resized = resized.round().clamp_(0, 255)[0]
+    if spec.interpolation == "bilinear-antialias":
+        picture = PilImage.fromarray(image).resize((new_w, new_h), PilImage.Resampling.BILINEAR)
+        planes = np.asarray(picture, np.float32).transpose(2, 0, 1)
+    else:
+        planes = _bilinear(image, new_w, new_h)
     x, y = ((spec.width - new_w) // 2, (spec.height - new_h) // 2) if spec.letterbox == "centre" else (0, 0)
     out = np.full((1, 3, spec.height, spec.width), spec.pad, np.float32)
-    planes = resized.numpy()
     out[0, :, y : y + new_h, x : x + new_w] = planes[::-1] if spec.channels == "bgr" else planes
     out -= np.asarray(spec.mean, np.float32).reshape(1, 3, 1, 1)
     out /= np.asarray(spec.std, np.float32).reshape(1, 3, 1, 1)

@@ -10,7 +10,7 @@ from vcm.codecs.scalable.model import BASE_SIDE
 from vcm.errors import OptionError
 from vcm.eval.machines.protocol import MachineInfo
 from vcm.structures import Detections
-from vcm.tasks.detection import NMS_IOU
+from vcm.tasks.postprocessing import NMS_IOU
 from vcm.twin import load_twin
 
 __all__ = ["GROUP", "SCORE", "TWINS", "TwinMachine", "load_twins"]

@@ -70,10 +70,14 @@ def vmaf_of_luma(reference: npt.NDArray[np.float64], distorted: npt.NDArray[np.f
                 [*command, "-lavfi", graph, "-f", "null", "-"],
                 cwd=folder, capture_output=True, timeout=_TIMEOUT_S, check=False,
             )  # fmt: skip
-            log = json.loads((Path(folder) / "log.json").read_bytes())
-            return float(log["frames"][0]["metrics"]["vmaf"])
         except subprocess.TimeoutExpired as error:
             raise ImageError("ffmpeg did not finish VMAF", expected=f"within {_TIMEOUT_S} s") from error
+        except OSError as error:
+            raise ImageError(f"{ffmpeg} cannot be run", found=error.strerror) from error
+        try:
+            log = json.loads((Path(folder) / "log.json").read_bytes())
+            return float(log["frames"][0]["metrics"]["vmaf"])
         except (OSError, ValueError, LookupError, TypeError) as error:
             last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise ImageError("ffmpeg gave no VMAF", expected="a score in its log", found=last) from error
+            found = f"exit status {done.returncode}, {last[0] if last else 'no message'}"
+            raise ImageError("ffmpeg gave no VMAF", expected="a score in its log", found=found) from error

@@ -14,13 +14,13 @@ from vcm.codecs.protocol import ImageCodec, LatentTaskCodec
 from vcm.errors import VcmError
 from vcm.eval.data.datasets import Picture, read_picture
 from vcm.eval.report.summary import Row, Summary
-from vcm.eval.run.runner import CodecRun, Run
+from vcm.eval.run.runner import EXAMPLES, CodecRun, Run
+from vcm.eval.run.streams import Streams
 from vcm.io.draw import draw_detections
 from vcm.structures import DEFAULT_SCORE
 
 __all__ = ["Gallery", "Tile", "make_gallery"]
 
-_PICTURES = 3
 _WIDTH = 380
 
 
@@ -62,7 +62,7 @@ class Gallery:
 
 
 def make_gallery(run: Run, summary: Summary, codecs: Sequence[ImageCodec]) -> Gallery | None:
-    """Code a few pictures once more, at the points nearest to one rate; ``None`` where there is nothing to match.
+    """A few pictures at the points nearest to one rate, from kept files; ``None`` where there is nothing to match.
 
     The rate is the second lowest of the anchor: low enough for differences to show.
     """
@@ -77,12 +77,12 @@ def make_gallery(run: Run, summary: Summary, codecs: Sequence[ImageCodec]) -> Ga
     by_name = {codec.name: codec for codec in codecs}
     shown = [codec for codec in run.codecs if codec.info.name in by_name]
     tiles = []
-    for picture in _spread(run.dataset.pictures):
+    for picture in _examples(run):
         line = []
         for codec in shown:
             points = rates[codec.info.name]
             point = min(points, key=lambda label, p=points: abs(math.log(p[label] / target)))  # type: ignore[misc]
-            tile = _tile(codec, by_name[codec.info.name], point, picture, rows)
+            tile = _tile(run, codec, by_name[codec.info.name], point, picture, rows)
             if tile is not None:
                 line.append(tile)
         tiles.append(tuple(line))
@@ -94,16 +94,20 @@ def _rates(codec: CodecRun, summary: Summary) -> Mapping[str, float]:
     return {row.point: row.value for row in rows if row.value}
 
 
-def _spread(pictures: Sequence[Picture]) -> list[Picture]:
-    """A few pictures, evenly over the list."""
-    count = min(_PICTURES, len(pictures))
-    return [pictures[(2 * i + 1) * len(pictures) // (2 * count)] for i in range(count)]
+def _examples(run: Run) -> list[Picture]:
+    """Those whose files were kept for this; where all of them were left out, a few others."""
+    found = [picture for picture in run.dataset.pictures if picture.name in run.examples]
+    return found or list(run.dataset.spread(EXAMPLES))
 
 
-def _tile(codec: CodecRun, coder: ImageCodec, point: str, picture: Picture, rows: list[Row]) -> Tile | None:
+def _tile(run: Run, codec: CodecRun, coder: ImageCodec, point: str, picture: Picture, rows: list[Row]) -> Tile | None:
     record = codec.records[point][picture.name]
     try:
-        decoded = coder.decompress(coder.compress(read_picture(picture)[0], record.quality))
+        asked = next(p for p in codec.points if p.label == point)
+        stream = Streams(run.streams, codec.info).get(asked, record.digest)
+        # Only a run that an older version began has kept none.
+        data = stream.data if stream else coder.compress(read_picture(picture)[0], record.quality)
+        decoded = coder.decompress(data)
     except VcmError:
         return None  # it worked during the run; the report can do without this tile
     image = PilImage.fromarray(decoded)

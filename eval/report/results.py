@@ -106,7 +106,7 @@ class Results:
 
 
 def environment() -> dict[str, str]:
-    """Machine, versions of what was used, time, and commit of the checkout if there is one."""
+    """Machine, versions of what was used, time, and our commit where vcm runs from its own checkout."""
     found = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -134,7 +134,16 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    """Commit of our own checkout; empty where this file is not one of a checkout's own (an installed package)."""
+    here = Path(__file__).resolve()
+    # An installed copy may lie inside the user's repository, in a virtual environment say: its commit is not ours.
+    if _git(here.parent, "rev-parse", "--show-toplevel") != str(here.parents[2]):
+        return ""
+    return _git(here.parent, "describe", "--always", "--dirty", "--abbrev=12")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

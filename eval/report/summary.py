@@ -292,7 +292,7 @@ def _costs(build: _Builder, codec: CodecRun) -> None:
 
 
 def _references(build: _Builder, run: Run) -> None:
-    for reference in run.protocol.references:
+    for reference in run.references:
         for index, rate in enumerate(reference.rate):
             point = f"p{index + 1}"
             build.add("reference", reference.name, point, "", "bpp", rate, pictures=0, note="published, not run here")
@@ -435,7 +435,7 @@ def _fronts(curves: Mapping[str, ResampledCurve], higher: bool) -> Iterator[tupl
 
 def _published(run: Run, quantity: str) -> dict[str, ResampledCurve]:
     found = {}
-    for reference in run.protocol.references:
+    for reference in run.references:
         if quantity in reference.values:
             rates, values = reference.rate, reference.values[quantity]
             curve = Curve.from_arrays(reference.name, rates, values, higher_is_better=_higher(quantity, run))

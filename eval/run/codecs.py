@@ -16,7 +16,7 @@ from vcm.codecs.protocol import CodecInfo, Complexity, Image, ImageCodec, Qualit
 from vcm.codecs.scalable.model import BASE_SIDE
 from vcm.errors import OptionError
 from vcm.structures import Detections
-from vcm.tasks.detection import NMS_IOU
+from vcm.tasks.postprocessing import NMS_IOU
 from vcm.weights.registry import find_weights
 
 __all__ = ["MODELS", "SCORE", "VcmBaseCodec", "VcmCodec", "load_codecs"]

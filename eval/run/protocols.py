@@ -91,9 +91,12 @@ class Reference(_Strict):
         name: name in reports.
         rate: bits per pixel, ascending.
         values: by metric name, as many as there are rates.
+        pictures: the set that the numbers are of, where it is one that can be recognised. On other pictures, or on a
+            part of that set, the curve is left out: it would say nothing.
     """
 
     name: str
+    pictures: Literal["kodak"] | None = None
     rate: tuple[pydantic.PositiveFloat, ...]
     values: dict[str, tuple[float, ...]]
 
@@ -160,13 +163,22 @@ class Protocol(_Strict):
             raise ValueError("nothing to measure: no accuracy and no metrics")
         return self
 
-    def points_of(self, name: str, quality: QualityRange) -> tuple[Point, ...]:
-        """Operating points of the codec called ``name``; of ``vvc@50`` those of ``vvc`` unless it has its own."""
+    def points_of(self, name: str, quality: QualityRange, *, family: str = "") -> tuple[Point, ...]:
+        """Operating points of a codec.
+
+        Args:
+            name: of the codec, such as ``vvc@50``.
+            quality: the values that its quality may take.
+            family: the codec whose points it has where it is not named itself, such as ``vvc``.
+
+        Raises:
+            OptionError: the protocol asks for a quality that the codec does not have.
+        """
         if self.rate_targets:
             return tuple(Point(target_bpp=rate) for rate in self.rate_targets)
         if quality.low == quality.high:
             return (Point(quality=quality.low),)
-        qualities = self.points.get(name) or self.points.get(name.partition("@")[0])
+        qualities = self.points.get(name) or self.points.get(family)
         if qualities is None:
             qualities = tuple(dict.fromkeys(quality.at(fraction) for fraction in _FRACTIONS))
         return tuple(Point(quality=quality.check(q)) for q in qualities)

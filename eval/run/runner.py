@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from hashlib import sha256
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
 
-from vcm.allocator import keep_freed_memory
 from vcm.codecs.protocol import CodecInfo, ImageCodec, LatentTaskCodec
+from vcm.codecs.resampled import ResampledCodec
 from vcm.errors import OptionError
 from vcm.eval.data.datasets import Dataset, Picture
+from vcm.eval.data.kodak import why_not_kodak
 from vcm.eval.data.pseudo import pseudo_ground_truth
 from vcm.eval.machines.protocol import Machine, MachineInfo
 from vcm.eval.metrics.distortion import metric
-from vcm.eval.run.protocols import Point, Protocol
+from vcm.eval.run.pool import Setup, WorkerPool
+from vcm.eval.run.protocols import Point, Protocol, Reference
 from vcm.eval.run.records import Cache, Record, cache_path
 from vcm.eval.run.views import check_names
-from vcm.eval.run.worker import Job, Worker
+from vcm.eval.run.worker import Job
 from vcm.io.coco import CocoGroundTruth, CocoImage
 
-__all__ = ["CodecRun", "Run", "Skipped", "run"]
+__all__ = ["EXAMPLES", "CodecRun", "Run", "Skipped", "run"]
+
+EXAMPLES = 3
+"""Pictures that the report shows; their coded files are kept."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the codec's name, records at hand, and records wanted."""
@@ -56,11 +53,15 @@ class CodecRun:
 
     Attributes:
         info: the codec.
+        family: name of the codec that codes: for one on smaller pictures the inner one's, else its own.
+        percent: scale of each side for one on smaller pictures, else ``None``.
         points: in the order of the protocol.
         records: by point label, then by picture name; the same pictures everywhere.
     """
 
     info: CodecInfo
+    family: str
+    percent: int | None
     points: tuple[Point, ...]
     records: dict[str, dict[str, Record]]
 
@@ -74,6 +75,9 @@ class Run:
         machines: as described.
         metrics: distortion metrics that could be computed here.
         codecs: in the order given.
+        references: published curves of the protocol that are of these pictures.
+        examples: names of the pictures that the report shows.
+        streams: folder with their coded files, and maybe with those of others.
         skipped: pictures left out everywhere, with every reason.
         notes: what a reader must know: metrics that are missing, and why.
         computed, cached: records measured now, and taken from the cache.
@@ -85,6 +89,9 @@ class Run:
     machines: tuple[MachineInfo, ...]
     metrics: tuple[str, ...]
     codecs: tuple[CodecRun, ...]
+    references: tuple[Reference, ...]
+    examples: tuple[str, ...]
+    streams: Path
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     computed: int
@@ -116,7 +123,8 @@ def run(
         pseudo: name of the machine whose detections on ``uncompressed`` are the ground truth, in place of the data
             set's boxes.
         streams: folder where coded files are kept and looked for, so that other machines need not wait for encoders;
-            times are those of the run that coded.
+            times are those of the run that coded. By default only those of :attr:`Run.examples` are, in
+            ``out/streams``.
         progress: told after each record.
 
     Raises:
@@ -126,18 +134,23 @@ def run(
     """
     _check(protocol, dataset, codecs, machines, jobs, pseudo)
     metrics, notes = _available(protocol.metrics)
+    examples = tuple(picture.name for picture in dataset.spread(EXAMPLES))
+    place, names = (out / "streams", frozenset(examples)) if streams is None else (streams, None)
     infos = tuple(machine.describe() for machine in machines)
     check_names(infos)
-    digests = {picture.name: _digest(picture) for picture in dataset.pictures}
+    digests = {picture.name: picture.digest() for picture in dataset.pictures}
     skipped = [Skipped(name, "", "", reason) for name, reason in dataset.missing]
-    runs: list[tuple[CodecInfo, tuple[Point, ...], list[Record]]] = []
+    runs: list[tuple[ImageCodec, CodecInfo, tuple[Point, ...], list[Record]]] = []
     computed = 0
-    with closing(_Workers(codecs, machines, metrics, streams, jobs)) as workers:
+    setup = Setup(tuple(codecs), tuple(machines), metrics, place, names)
+    with WorkerPool(setup, jobs) as workers:
         for codec in codecs:
-            info = codec.describe()
-            points = protocol.points_of(codec.name, codec.quality_range)
+            info, (family, _) = codec.describe(), _family(codec)
+            points = protocol.points_of(codec.name, codec.quality_range, family=family)
             wanted = [Job(point, picture) for point in points for picture in dataset.pictures]
-            with closing(Cache(cache_path(out / "cache", info, infos, metrics))) as cache:
+            # A codec that reads its own latents is seen by no machine and no metric: adding one changes nothing of it.
+            seen = ((), ()) if isinstance(codec, LatentTaskCodec) else (infos, metrics)
+            with closing(Cache(cache_path(out / "cache", info, *seen))) as cache:
                 records, todo = _split(cache, wanted, digests)
                 computed += len(todo)
                 for record in workers.measure(codec.name, todo):
@@ -146,21 +159,37 @@ def run(
                     if progress is not None:
                         progress(codec.name, len(records), len(wanted))
             skipped += _failures(codec.name, records)
-            runs.append((info, points, records))
+            runs.append((codec, info, points, records))
     bad = {skip.picture for skip in skipped}
     kept = tuple(picture for picture in dataset.pictures if picture.name not in bad)
     if not kept:
         found = f"{skipped[0].picture}: {skipped[0].codec} {skipped[0].reason}"
         raise OptionError("no picture that every codec could do", found=found)
-    codec_runs = tuple(_by_point(info, points, rows, kept) for info, points, rows in runs)
+    codec_runs = tuple(CodecRun(i, *_family(c), points, _by_point(points, rows, kept)) for c, i, points, rows in runs)
     truth = dataset.ground_truth.select([p.id for p in kept]) if dataset.ground_truth else None
     if pseudo is not None:
         truth = _pseudo_truth(pseudo, kept, codec_runs)
     left = Dataset(dataset.name, dataset.root, dataset.layout, kept, truth, dataset.notes, dataset.missing)
+    references, refusals = _references(protocol, kept)
     return Run(
-        protocol, left, infos, metrics, codec_runs,
-        tuple(skipped), notes, computed, sum(len(records) for _, _, records in runs) - computed, jobs,
+        protocol, left, infos, metrics, codec_runs, references, examples, place, tuple(skipped), (*notes, *refusals),
+        computed, sum(len(records) for _, _, _, records in runs) - computed, jobs,
     )  # fmt: skip
+
+
+def _family(codec: ImageCodec) -> tuple[str, int | None]:
+    return (codec.inner.name, codec.percent) if isinstance(codec, ResampledCodec) else (codec.name, None)
+
+
+def _references(protocol: Protocol, kept: Sequence[Picture]) -> tuple[tuple[Reference, ...], tuple[str, ...]]:
+    """Published curves that are of these very pictures, and a note for those that are not."""
+    of_kodak = [reference for reference in protocol.references if reference.pictures == "kodak"]
+    reason = why_not_kodak(kept) if of_kodak else ""
+    if not reason:
+        return protocol.references, ()
+    names = ", ".join(reference.name for reference in of_kodak)
+    left = tuple(reference for reference in protocol.references if reference not in of_kodak)
+    return left, (f"not compared with {names}, whose numbers are of the 24 Kodak pictures: {reason}",)
 
 
 def _split(cache: Cache, wanted: Sequence[Job], digests: Mapping[str, str]) -> tuple[list[Record], list[Job]]:
@@ -222,14 +251,6 @@ def _available(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(name for name in names if not missing[name]), notes
 
 
-def _digest(picture: Picture) -> str:
-    """As :func:`read_picture` gives; empty where the file cannot be read, which no record matches."""
-    try:
-        return sha256(picture.path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
 def _failures(codec: str, records: Sequence[Record]) -> list[Skipped]:
     failed = [record for record in records if record.error is not None]
     # A picture that could not even be read fails in the same way at every point: one line is enough.
@@ -238,101 +259,11 @@ def _failures(codec: str, records: Sequence[Record]) -> list[Skipped]:
 
 
 def _by_point(
-    info: CodecInfo, points: tuple[Point, ...], records: Sequence[Record], kept: Sequence[Picture]
-) -> CodecRun:
+    points: tuple[Point, ...], records: Sequence[Record], kept: Sequence[Picture]
+) -> dict[str, dict[str, Record]]:
     names = {picture.name for picture in kept}
     table: dict[str, dict[str, Record]] = {point.label: {} for point in points}
     for record in records:
         if record.picture in names:
             table[record.point][record.picture] = record
-    return CodecRun(info, points, table)
-
-
-class _Workers:
-    """Workers in processes of their own, or, with one job, in this one.
-
-    Processes are spawned, not forked: torch and onnxruntime hold threads that do not survive a fork.
-    """
-
-    def __init__(
-        self, codecs: Sequence[ImageCodec], machines: Sequence[Machine], metrics: Sequence[str], streams: Path | None,
-        jobs: int,
-    ) -> None:  # fmt: skip
-        self._setup = (tuple(codecs), tuple(machines), tuple(metrics), streams)
-        self._jobs = jobs
-        self._pool: ProcessPoolExecutor | None = None
-
-    def close(self) -> None:
-        """Stop what has not begun."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
-
-    def measure(self, codec: str, todo: Sequence[Job]) -> Iterator[Record]:
-        """Records as they come."""
-        if self._jobs == 1:
-            _start(*self._setup)
-            for job in todo:
-                yield _work(codec, job)
-            return
-        if not todo:
-            return
-        done: set[tuple[str, str]] = set()
-        self._pool = self._pool or self._executor(self._jobs)
-        try:
-            for future in as_completed([self._pool.submit(_work, codec, job) for job in todo]):
-                record = future.result()
-                done.add((record.point, record.picture))
-                yield record
-        except BrokenProcessPool:
-            self.close()
-        left = [job for job in todo if (job.point.label, job.picture.name) not in done]
-        # A library has crashed a process. The guilty picture is among the first of those left, which the processes
-        # held: these get a process each, so that only it is lost.
-        held = 2 * self._jobs + 1
-        for job in left[:held]:
-            yield self._alone(codec, job)
-        yield from self.measure(codec, left[held:])
-
-    def _alone(self, codec: str, job: Job) -> Record:
-        with self._executor(1) as pool:
-            try:
-                return pool.submit(_work, codec, job).result()
-            except BrokenProcessPool:
-                reason = f"the process crashed while {codec} worked on it"
-                return Record(job.point.label, job.picture.name, _digest(job.picture), error=reason)
-
-    def _executor(self, jobs: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(jobs, get_context("spawn"), _start_process, self._setup)
-
-
-_workers: dict[str, Worker] = {}
-
-
-def _start_process(*setup: Any) -> None:
-    keep_freed_memory()
-    # Processes are the parallelism. A library that is loaded later reads the variable; torch may be here already.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _start(*setup)
-
-
-def _end_with_parent() -> None:
-    # A killed run cannot tell its processes to stop, and they would wait for work, with their memory, for ever.
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _start(
-    codecs: tuple[ImageCodec, ...], machines: tuple[Machine, ...], metrics: tuple[str, ...], streams: Path | None
-) -> None:
-    _workers.clear()
-    _workers.update({codec.name: Worker(codec, machines, metrics, streams) for codec in codecs})
-
-
-def _work(codec: str, job: Job) -> Record:
-    return _workers[codec].measure(job)
+    return table

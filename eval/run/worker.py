@@ -46,16 +46,19 @@ class Worker:
         machines: pixel machines.
         metrics: names of distortion metrics.
         streams: folder where coded files are kept and looked for; ``None`` codes every time.
+        kept: names of the pictures whose files are kept there; ``None``: all.
     """
 
     def __init__(
-        self, codec: ImageCodec, machines: Sequence[Machine], metrics: Sequence[str], streams: Path | None = None
-    ) -> None:
+        self, codec: ImageCodec, machines: Sequence[Machine], metrics: Sequence[str], streams: Path | None = None,
+        kept: frozenset[str] | None = None,
+    ) -> None:  # fmt: skip
         self._codec = codec
         self._reads_latents = isinstance(codec, LatentTaskCodec)
         self._machines = () if self._reads_latents else tuple(machines)
         self._metrics = () if self._reads_latents else tuple(metric(name) for name in metrics)
         self._streams = None if streams is None else Streams(streams, codec.describe())
+        self._kept = kept
         self._warm = False
 
     def measure(self, job: Job) -> Record:
@@ -91,8 +94,9 @@ class Worker:
     def _measure(self, point: Point, name: str, image: Image, digest: str) -> Record:
         height, width = image.shape[:2]
         memory = _Memory()
-        kept = self._streams.get(point, digest) if self._streams is not None else None
-        stream = kept or self._encode(point, image, digest)
+        streams = self._streams if self._kept is None or name in self._kept else None
+        kept = streams.get(point, digest) if streams is not None else None
+        stream = kept or self._encode(point, image, digest, streams)
         data = stream.data
         found: dict[str, Found] = {}
         metrics: dict[str, float] = {}
@@ -118,13 +122,13 @@ class Worker:
             decode_s, None if kept else peak, metrics, found,
         )  # fmt: skip
 
-    def _encode(self, point: Point, image: Image, digest: str) -> Stream:
+    def _encode(self, point: Point, image: Image, digest: str, streams: Streams | None) -> Stream:
         quality = point.quality if point.quality is not None else self._search(image, point.target_bpp or 0.0)
         start = time.perf_counter()
         data = self._codec.compress(image, quality)
         stream = Stream(data, quality, time.perf_counter() - start)
-        if self._streams is not None:
-            self._streams.put(point, digest, stream)
+        if streams is not None:
+            streams.put(point, digest, stream)
         return stream
 
     def _distortion(self, image: Image, decoded: Image) -> dict[str, float]:

@@ -16,13 +16,7 @@ pytest.importorskip("matplotlib")
 
 
 @pytest.fixture
-def eval_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    if "commands_eval" not in cli.COMMAND_MODULES:
-        monkeypatch.setattr(cli, "COMMAND_MODULES", (*cli.COMMAND_MODULES, "commands_eval"))
-
-
-@pytest.fixture
-def job(tmp_path: Path, eval_commands: None) -> list[str]:
+def job(tmp_path: Path) -> list[str]:
     (tmp_path / "data").mkdir()
     for i in range(2):
         ramp = np.add.outer(np.arange(48) * 3, np.arange(64) * 2).astype(np.uint8)
@@ -87,9 +81,7 @@ def test_wrong_calls_are_one_line(
     assert len(error.strip().splitlines()) == 1
 
 
-def test_compare_refuses_what_is_no_evaluation(
-    eval_commands: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compare_refuses_what_is_no_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "results.json").write_text("{}")
     assert cli.run(["compare", str(tmp_path), str(tmp_path)]) == 1
     assert "holds no evaluation" in capsys.readouterr().err

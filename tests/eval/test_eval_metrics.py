@@ -361,6 +361,14 @@ def test_vmaf_of_equal_pictures_is_near_its_top():
     assert 95 < m.vmaf(ASTRONAUT, ASTRONAUT) <= 100
 
 
+def test_an_ffmpeg_that_cannot_be_run_is_told(monkeypatch, tmp_path):
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("no program")
+    monkeypatch.setattr(vmaf_module, "find_ffmpeg", lambda: str(broken))
+    with pytest.raises(ImageError, match=r"ffmpeg cannot be run: found Permission denied"):
+        m.vmaf(SMALL, SMALL)
+
+
 def test_vmaf_failure_is_one_line(monkeypatch):
     monkeypatch.setattr(vmaf_module, "MODEL", "no_such_model")
     with pytest.raises(ImageError, match="no VMAF") as caught:

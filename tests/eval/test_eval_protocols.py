@@ -51,7 +51,7 @@ def test_every_named_point_is_one_that_the_codec_allows() -> None:
 
 def test_vvc_points_are_those_of_the_standard() -> None:
     span = QualityRange(0, 63, ascending=False)
-    points = load_protocol("vcm-detection").points_of("vvc@50", span)
+    points = load_protocol("vcm-detection").points_of("vvc@50", span, family="vvc")
     assert [point.quality for point in points] == [47, 42, 37, 32, 27, 22]
 
 

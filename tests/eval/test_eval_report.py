@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from vcm.errors import FormatError, OutputError
 from vcm.eval.data.datasets import Dataset, load_dataset
 from vcm.eval.evaluate import complete_codecs, evaluate
 from vcm.eval.machines.protocol import MachineInfo
+from vcm.eval.report import results as results_module
 from vcm.eval.report.figures import row_range
 from vcm.eval.report.page import format_value
 from vcm.eval.report.results import Results, compare, read_results, write_atomically
@@ -289,3 +291,19 @@ def test_numbers_are_written_with_their_unit_in_mind() -> None:
     assert row("bd_rate", None, "%", "bd") == "–"
     assert row("pictures", 1234.0, "", "count") == "1,234"
     assert row_range([3, 1, 2, 9, 5, 6]) == "1–3, 5–6, 9"
+
+
+def test_the_commit_is_ours_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package inside the user's own repository must not record the user's commit."""
+    copy = tmp_path / "venv" / "vcm" / "eval" / "report" / "results.py"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("")
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    monkeypatch.setattr(results_module, "__file__", str(copy))
+    assert "commit" not in results_module.environment()
+    ours = tmp_path / "eval" / "report" / "results.py"
+    ours.parent.mkdir(parents=True)
+    ours.write_text("")
+    monkeypatch.setattr(results_module, "__file__", str(ours))
+    assert len(results_module.environment()["commit"]) >= 12

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +20,7 @@ from PIL import Image as PilImage
 from vcm.codecs.pillow import UncompressedCodec, jpeg
 from vcm.codecs.protocol import CodecInfo, Image, QualityRange
 from vcm.errors import ImageError, OptionError
+from vcm.eval.data import kodak
 from vcm.eval.data.datasets import Dataset, Picture, load_dataset
 from vcm.eval.machines.protocol import MachineInfo
 from vcm.eval.run.protocols import Protocol
@@ -24,6 +28,7 @@ from vcm.eval.run.records import Cache, Found, Record
 from vcm.eval.run.runner import run
 from vcm.eval.run.worker import HEAD
 from vcm.io.coco import Category, CocoGroundTruth, CocoImage
+from vcm.io.pictures import load_image
 from vcm.structures import Detections
 
 T = TypeVar("T")
@@ -202,33 +207,73 @@ def test_a_killed_run_continues(tmp_path: Path) -> None:
 
 
 ENDLESS = """
-import os, sys, time
+import os, subprocess, sys
 from pathlib import Path
 from vcm.codecs.pillow import UncompressedCodec
-from vcm.eval.data.datasets import load_dataset
-from vcm.eval.run.protocols import Protocol
-from vcm.eval.run.runner import run
+from vcm.eval.data import load_dataset
+from vcm.eval.run import Protocol, run
 
 class Endless(UncompressedCodec):
     def compress(self, image, quality):
-        Path(f"{os.getpid()}.pid").write_text("")
-        time.sleep(600)
+        encoder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        Path(f"{os.getpid()}-{encoder.pid}.pid").touch()
+        encoder.wait()
+
+def stop_when_told(codec, done, total):
+    raise ZeroDivisionError
+
+class Once(Endless):
+    def compress(self, image, quality):
+        return b"x" if image[0, 0, 0] == 0 and image.shape[0] < 256 else super().compress(image, quality)
+
+    def decompress(self, data):
+        import time
+        while not list(Path().glob("*.pid")):
+            time.sleep(0.05)
+        raise RuntimeError("this record ends the run, while the other process waits for its encoder")
 
 if __name__ == "__main__":
     protocol = Protocol.model_validate_json(sys.argv[1])
-    run(protocol, load_dataset(Path("d"), "plain"), [Endless()], [], Path("out"), jobs=2)
+    codec = {"endless": Endless, "once": Once}[sys.argv[2]]()
+    run(protocol, load_dataset(Path("d"), "plain"), [codec], [], Path("out"), jobs=2, progress=stop_when_told)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc")
-def test_processes_end_with_the_run_that_was_killed(tmp_path: Path) -> None:
-    pictures(tmp_path / "d", 1)
-    (tmp_path / "endless.py").write_text(ENDLESS)
+def _endless(folder: Path, kind: str) -> subprocess.Popen[bytes]:
+    pictures(folder / "d", 2)
+    (folder / "endless.py").write_text(ENDLESS)
     plan = protocol(points={"uncompressed": [0]}).model_dump_json()
-    with subprocess.Popen([sys.executable, "endless.py", plan], cwd=tmp_path) as parent:
-        worker = int(soon(lambda: next(tmp_path.glob("*.pid"))).stem)
-        parent.kill()
-    soon(lambda: ended(worker) or None)
+    command = [sys.executable, "endless.py", plan, kind]
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
+
+
+def _processes(folder: Path) -> list[int]:
+    """A worker and the encoder that it waits for."""
+    return soon(lambda: [int(part) for part in next(folder.glob("*.pid")).stem.split("-")])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_processes_and_their_encoders_end_with_the_run_that_was_killed(tmp_path: Path, how: signal.Signals) -> None:
+    with _endless(tmp_path, "endless") as parent:
+        processes = _processes(tmp_path)
+        parent.send_signal(how)
+        assert parent.wait(60) != 0
+    for process in processes:
+        soon(lambda p=process: ended(p) or None)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc")
+def test_processes_end_with_the_run_that_fails(tmp_path: Path) -> None:
+    with _endless(tmp_path, "once") as parent:
+        assert parent.wait(120) == 1, "the exception comes out while an encoder is still at work"
+    for process in _processes(tmp_path):
+        soon(lambda p=process: ended(p) or None)
+
+
+def test_no_process_is_left_after_a_run(tmp_path: Path) -> None:
+    run(protocol(points={"jpeg": [10]}), pictures(tmp_path / "d"), [jpeg()], [], tmp_path / "out", jobs=2)
+    assert multiprocessing.active_children() == []
 
 
 def soon(found: Callable[[], T | None]) -> T:
@@ -302,6 +347,48 @@ def test_machines_see_the_decoded_picture_and_heads_the_file(tmp_path: Path) -> 
     assert set(base.found) == {HEAD}
     assert base.metrics == {}
     assert base.layers == {"header": 1, "base": base.bytes - 1}
+
+
+def test_a_machine_that_did_not_look_is_no_part_of_the_key(tmp_path: Path) -> None:
+    class Other(ToyMachine):
+        name = "other"
+
+        def describe(self) -> MachineInfo:
+            return MachineInfo("other", "1")
+
+    data, out = boxed(pictures(tmp_path / "d")), tmp_path / "out"
+    plan = protocol(task="detection", accuracy=["ap"], points={"base": [5], "toy": [5]})
+    codecs = [ToyBase("base"), ToyCodec()]
+    assert run(plan, data, codecs, [ToyMachine()], out).computed == 6
+    assert run(plan, data, codecs, [Other()], out).computed == 3, "the base was seen by neither"
+    changed = plan.model_copy(update={"metrics": ("psnr", "psnr_y")})
+    assert run(changed, data, codecs, [Other()], out).computed == 3
+
+
+def test_files_of_the_examples_are_kept(tmp_path: Path) -> None:
+    data = pictures(tmp_path / "d", 7)
+    found = run(protocol(points={"toy": [5, 6]}), data, [ToyCodec()], [], tmp_path / "out")
+    assert found.examples == ("1.png", "3.png", "5.png")
+    assert found.streams == tmp_path / "out" / "streams"
+    assert len(list(found.streams.rglob("*.stream"))) == 6
+
+
+def test_published_curves_of_kodak_are_of_kodak_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = {"name": "paper", "pictures": "kodak", "rate": [1.0], "values": {"psnr": [30.0]}}
+    plan, data = protocol(points={"toy": [5]}, references=[reference]), pictures(tmp_path / "d")
+    found = run(plan, data, [ToyCodec()], [], tmp_path / "out")
+    assert found.references == ()
+    assert found.notes == (
+        "not compared with paper, whose numbers are of the 24 Kodak pictures: there are 3 pictures here",
+    )
+    digests = [sha256(load_image(p.path).pixels.tobytes()).hexdigest()[:16] for p in data.pictures]
+    monkeypatch.setattr(kodak, "KODAK", frozenset(digests))
+    assert kodak.why_not_kodak(data.pictures) == "0.png has 30x20 pixels"
+    monkeypatch.setattr(kodak, "_SIZES", ((30, 20),))
+    assert run(plan, data, [ToyCodec()], [], tmp_path / "out").references == plan.references
+    assert kodak.why_not_kodak([*data.pictures[:2], data.pictures[1]]) == "one is there twice"
+    monkeypatch.setattr(kodak, "KODAK", frozenset([*digests[:2], "0" * 16]))
+    assert kodak.why_not_kodak(data.pictures) == "2.png has other pixels"
 
 
 def test_pseudo_ground_truth_comes_from_the_uncompressed_pictures(tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
 import pickle
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ from codec_tools import noise
 from PIL import Image as PilImage
 from tiny import tiny_twin, tiny_weights
 
-import vcm.cli
 from vcm.codecs.protocol import CodecInfo, Image, QualityRange
 from vcm.errors import ModelNotFoundError, OptionError
 from vcm.eval.curves.bd import Curve, RDPoint
@@ -29,7 +26,6 @@ from vcm.eval.report.results import Results, read_results
 from vcm.eval.run.protocols import Protocol
 from vcm.eval.run.runner import run as measure
 from vcm.eval.run.views import BEST, Measured, Measurement, View, check_names, merge, views_of
-from vcm.eval.targets import targets
 from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Detections
 
@@ -302,56 +298,6 @@ def test_the_interval_of_a_run(results: Results) -> None:
     # Every view has the twin's ceiling.
     notes = [r.note for r in results.find("bd", quantity="bd_rate_interval")]
     assert all("of clean's" in note for note in notes)
-
-
-def test_targets_follow_from_the_rows(results: Results) -> None:
-    rows = {row.name: row for row in targets(results, anchor="toy")}
-    twin = rows["pixel twin, uncompressed: person AP50"]
-    assert (twin.value, twin.reached) == (100.0, "stretch")
-    assert "clean 100.00; degraded" in twin.note
-    share = rows["base at its best quality: person AP50, share of the twin's"]
-    assert (share.value, share.reached, share.note) == (100.0, "stretch", "at q=6")
-    rate = rows["there: rate"]
-    assert rate.value == pytest.approx(71 * 8 / SIZE**2)
-    assert rate.reached == "none"
-    assert "no point of vcm-s-base at or below" in rows["base at no more than 0.02 bit/px: person AP50, share"].note
-    chosen = {row.name: row for row in targets(results, anchor="toy", best=3)}
-    (lower,) = results.find("share", codec="vcm-s-base", point="q=3", quantity="person_ap50")
-    share = chosen["base at its best quality: person AP50, share of the twin's"]
-    assert (share.value, share.note) == (lower.value, "at q=3")
-    assert chosen["there: rate"].value < rate.value
-    with pytest.raises(OptionError, match="q=7: expected q=1 or"):
-        targets(results, anchor="toy", best=7)
-    delta = rows["BD-rate against toy with the twins, over person AP50"]
-    (source,) = results.find(
-        "bd", codec="vcm-s-base", machine="twin", point="person_ap50", quantity="bd_rate_interval", against="toy"
-    )
-    assert (delta.value, delta.rows, delta.low) == (source.value, (source.row,), source.low)
-    front = rows["BD-rate against the front of resampled toy with the twins, over person AP50"]
-    assert (front.value, front.reached) == (None, "")
-    assert "no such comparison" in front.note
-    (part,) = results.find(
-        "bd", codec="vcm-s-base", machine="twin", point="person_ap50", quantity="bd_rate_covered", against="toy"
-    )
-    assert delta.covered == part.value
-    assert part.value is not None
-    assert part.value > 50
-    assert replace(delta, covered=49.0).reached == "partial"
-    assert "1 classes; clean" in rows["pixel twin, uncompressed: AP50 of frequent classes"].note
-    with pytest.raises(OptionError, match="no pixel twins"):
-        targets(Results(**{**{k: getattr(results, k) for k in results.__slots__}, "machines": ()}))
-    vvc = {row.name: row for row in targets(results)}
-    assert vvc["BD-rate against vvc with the twins, over person AP50"].note == "vvc was not among the codecs"
-
-
-def test_targets_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert vcm.cli.run(["eval-targets", str(folder), "--anchor", "toy", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert rows[0]["reached"] == "stretch"
-    assert {"name", "value", "low", "high", "target", "stretch", "note", "rows"} <= rows[0].keys()
-    assert vcm.cli.run(["eval-targets", str(folder), "--anchor", "toy"]) == 0
-    assert "pixel twin, uncompressed: person AP50" in capsys.readouterr().out
-    assert vcm.cli.run(["eval-targets", str(folder / "none")]) == 1
 
 
 def test_real_twins_go_through_a_run(twins: tuple[Path, Path], tmp_path: Path) -> None:

@@ -10,14 +10,8 @@ from torch import Tensor
 from vcm.errors import HeadError, OptionError
 from vcm.nn.blocks import ConvNormAct, FiLM, fuse_batchnorm
 from vcm.structures import Latents, LatentSpec
-from vcm.tasks.detection import (
-    BINS,
-    MAX_DETECTIONS,
-    STRIDES,
-    DetectionHead,
-    DetectorOutput,
-    decode_boxes,
-)
+from vcm.tasks.detection import DetectionHead, DetectorOutput, decode_boxes
+from vcm.tasks.postprocessing import BINS, MAX_DETECTIONS, STRIDES
 
 SPEC = LatentSpec(8, 16)
 

@@ -12,7 +12,8 @@ from skimage import data as pictures
 from torch import Tensor
 
 from vcm.errors import OptionError
-from vcm.tasks.detection import STRIDES, DetectorOutput
+from vcm.tasks.detection import DetectorOutput
+from vcm.tasks.postprocessing import STRIDES
 from vcm.training.losses_detection import assign, detection_loss
 from vcm.training.losses_ssim import ms_ssim_loss
 

@@ -1,4 +1,4 @@
-"""``vcm eval``, ``vcm compare`` and ``vcm eval-targets``: curves, two of them side by side, and what they reach."""
+"""``vcm eval`` and ``vcm compare``: curves, and two evaluations side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     app.command(name="eval")(evaluate)
     app.command()(compare)
-    app.command(name="eval-targets")(eval_targets)
 
 
 _Protocol = Annotated[
@@ -58,7 +57,7 @@ _Pseudo = Annotated[
 ]
 _Streams = Annotated[
     Path | None,
-    typer.Option("--streams", metavar="DIR", help="Keep coded files here: other detectors need not wait for encoders."),
+    typer.Option("--streams", metavar="DIR", help="Keep all coded files here: other detectors need no encoder."),
 ]
 
 
@@ -152,49 +151,4 @@ def compare(
         table.append((row.codec, row.machine, row.quantity, delta, shift, "yes" if row.same else "no", row.note))
     columns = ("codec", "machine", "quantity", "BD-rate of B", "largest shift at a point", "same settings", "remark")
     screen.print_table(columns, table, left=(0, 1, 2, 6))
-    return 0
-
-
-def eval_targets(
-    folder: Annotated[
-        Path,
-        typer.Argument(metavar="RESULTS", help="Of vcm-detection with --machine twin; its folder.", show_default=False),
-    ],
-    kodak: Annotated[
-        Path | None, typer.Option("--kodak", metavar="DIR", help="Results of kodak-psnr.", show_default=False)
-    ] = None,
-    anchor: Annotated[str, typer.Option("--anchor", help="The codec that the base is compared with.")] = "vvc",
-    best: Annotated[
-        float | None,
-        typer.Option(
-            "--best",
-            metavar="Q",
-            help="The base's best quality, chosen on other pictures; without it, the best of these.",
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> int:
-    """Print which of the project's targets an evaluation reaches: floor, target or stretch."""
-    from dataclasses import asdict
-
-    from vcm.cli import output as screen
-    from vcm.eval.report.results import read_results
-    from vcm.eval.targets import targets
-
-    found = targets(read_results(folder), None if kodak is None else read_results(kodak), anchor=anchor, best=best)
-    if as_json:
-        screen.print_json([{**asdict(row), "reached": row.reached} for row in found])
-        return 0
-
-    def number(value: float | None, unit: str) -> str:
-        return "–" if value is None else f"{value:.4f}" if unit == "bit/px" else f"{value:.1f}"
-
-    table = []
-    for row in found:
-        low, high = number(row.low, row.unit), number(row.high, row.unit)
-        measured = number(row.value, row.unit) + ("" if row.low is None else f" [{low}, {high}]")
-        levels = ["" if level is None else f"{level:g}" for level in (row.cpu, row.gpu, row.target, row.stretch)]
-        table.append((row.name, measured, row.unit, *levels, row.reached, row.note))
-    columns = ("", "measured", "unit", "CPU floor", "GPU floor", "target", "stretch", "reached", "remark")
-    screen.print_table(columns, table, left=(0, 2, 7, 8))
     return 0

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
-from vcm.tasks.detection import BINS, STRIDES, DetectorOutput, decode_boxes
+from vcm.tasks.detection import DetectorOutput, decode_boxes
+from vcm.tasks.postprocessing import BINS, STRIDES
 from vcm.training.distributed import normaliser
 from vcm.training.teacher import TeacherOutput
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss
 
 from vcm.errors import OptionError
-from vcm.tasks.detection import BINS, STRIDES, DetectorOutput, decode_boxes
+from vcm.tasks.detection import DetectorOutput, decode_boxes
+from vcm.tasks.postprocessing import BINS, STRIDES
 from vcm.training.distributed import normaliser
 
 __all__ = ["Assignment", "DetectionLoss", "assign", "detection_loss"]

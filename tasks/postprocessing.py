@@ -1,0 +1,122 @@
+"""From a detector's raw arrays to boxes, in numpy: distances, thresholds, and the one non-maximum suppression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["BINS", "MAX_DETECTIONS", "NMS_IOU", "STRIDES", "boxes_from_arrays", "suppress"]
+
+STRIDES = (8, 16, 32, 64)
+"""Pixels of the coded picture per position, of each of the detector's grids."""
+BINS = 8
+"""Values of the distribution over distances to each side of a box, in strides."""
+# Chosen on the 200 held-out pictures (docs/training.md): at the teacher's 0.6 a large object keeps several boxes.
+NMS_IOU = 0.5
+"""Overlap above which the weaker of two boxes of one class is dropped."""
+MAX_DETECTIONS = 100
+"""Most boxes of a picture."""
+_CANDIDATES = 1000
+
+_Floats = npt.NDArray[np.float32]
+_Ints = npt.NDArray[np.int64]
+
+
+def boxes_from_arrays(
+    logits: Sequence[_Floats],
+    bins: Sequence[_Floats],
+    *,
+    coded_size: tuple[int, int],
+    source_size: tuple[int, int],
+    score: float,
+    nms_iou: float = NMS_IOU,
+) -> tuple[_Floats, _Floats, _Ints]:
+    """The best boxes of one picture.
+
+    Args:
+        logits: float32 (K, h, w) for each of :data:`STRIDES`, K classes.
+        bins: float32 (4 · BINS, h, w) likewise: logits of the distances to left, top, right and bottom.
+        coded_size: (width, height) of the coded picture, pixels; boxes are clipped to it.
+        source_size: (width, height) of the source picture, pixels.
+        score: least probability kept, 0 … 1.
+        nms_iou: overlap above which the weaker box of one class is dropped.
+
+    Returns:
+        boxes float32 (N, 4) x1 y1 x2 y2 in source pixels, scores float32 (N,), classes int64 (N,); best first, N at
+        most :data:`MAX_DETECTIONS`.
+    """
+    found = [(level, *_likely(grid.reshape(len(grid), -1), score)) for level, grid in enumerate(logits)]
+    levels = np.concatenate([np.full(len(scores), level) for level, scores, _, _ in found])
+    scores, positions, classes = (np.concatenate([part[i] for part in found]) for i in (1, 2, 3))
+    order = np.argsort(-scores, kind="stable")[:_CANDIDATES]
+    levels, scores, positions, classes = levels[order], scores[order], positions[order], classes[order]
+    boxes = np.empty((len(order), 4), dtype=np.float32)
+    for level, (grid, stride) in enumerate(zip(bins, STRIDES, strict=True)):
+        here = levels == level
+        boxes[here] = _decoded(grid, positions[here], stride)
+    limit = np.array(coded_size * 2, dtype=np.float32)
+    np.clip(boxes, 0, limit, out=boxes)
+    good = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    kept = good[suppress(boxes[good], scores[good], classes[good], nms_iou, MAX_DETECTIONS)]
+    factor = np.array([s / c for s, c in zip(source_size, coded_size, strict=True)] * 2, dtype=np.float32)
+    # Rounding may carry a side past the picture's; clipped again.
+    scaled = np.minimum(boxes[kept] * factor, np.array(source_size * 2, dtype=np.float32))
+    return scaled, scores[kept], classes[kept]
+
+
+def _likely(logits: _Floats, score: float) -> tuple[_Floats, _Ints, _Ints]:
+    """Probabilities of at least ``score`` in logits (K, n), with their positions and classes, position by position."""
+    # By the logit first, a little too low: few positions are likely, and exponentials cost.
+    least = -np.inf if score <= 0 else np.log(score) - np.log1p(-min(score, 1 - 1e-7)) - 1e-3
+    positions, classes = np.nonzero(least <= logits.T)
+    with np.errstate(over="ignore"):
+        scores = np.float32(1) / (np.float32(1) + np.exp(-logits[classes, positions]))
+    keep = scores >= score
+    return scores[keep], positions[keep], classes[keep]
+
+
+def _decoded(bins: _Floats, positions: _Ints, stride: int) -> _Floats:
+    """Boxes (n, 4) x1 y1 x2 y2 at some positions of a grid (4 · BINS, h, w): expected distances from its points."""
+    width = bins.shape[2]
+    chosen = bins.reshape(4, BINS, -1)[:, :, positions]
+    weight = np.exp(chosen - chosen.max(axis=1, keepdims=True))
+    weight /= weight.sum(axis=1, keepdims=True)
+    distance = (weight * np.arange(BINS, dtype=np.float32)[:, None]).sum(axis=1) * np.float32(stride)
+    y, x = (axis.astype(np.float32) * np.float32(stride) for axis in np.divmod(positions, width))
+    return np.stack([x - distance[0], y - distance[1], x + distance[2], y + distance[3]], axis=1)
+
+
+def suppress(boxes: _Floats, scores: _Floats, labels: _Ints, iou: float, limit: int) -> _Ints:
+    """Greedy non-maximum suppression within each class.
+
+    Args:
+        boxes: float32 (N, 4) x1 y1 x2 y2, in any unit.
+        scores: float32 (N,).
+        labels: int64 (N,).
+        iou: a box that overlaps a better one of its class by more is dropped.
+        limit: most boxes kept.
+
+    Returns:
+        int64, indexes of the boxes kept, best first; of equal scores the earlier first.
+    """
+    order = np.argsort(-scores, kind="stable")
+    boxes, labels = boxes[order], labels[order]
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    threshold = np.float64(iou)  # compared in float64, as torchvision's NMS does
+    left = np.ones(len(order), dtype=bool)
+    kept: list[int] = []
+    while len(kept) < limit and left.any():
+        best = int(left.argmax())
+        kept.append(best)
+        left[best] = False
+        rivals = np.flatnonzero(left & (labels == labels[best]))
+        if not len(rivals):
+            continue
+        corner = np.minimum(boxes[best, 2:], boxes[rivals, 2:])
+        corner -= np.maximum(boxes[best, :2], boxes[rivals, :2])
+        shared = corner.clip(0).prod(axis=1)
+        with np.errstate(invalid="ignore"):  # two boxes without area overlap by 0 / 0: not at all
+            left[rivals[shared / (areas[best] + areas[rivals] - shared) > threshold]] = False
+    return order[kept]
