@@ -26,6 +26,7 @@ __all__ = [
     "ModelNotFoundError",
     "OptionError",
     "OutputError",
+    "TrainingError",
     "TruncatedError",
     "TrunkError",
     "UsageError",
@@ -151,6 +152,10 @@ class InputError(VcmError):
 
 class OutputError(VcmError):
     """An output cannot be written."""
+
+
+class TrainingError(VcmError):
+    """A training run cannot go on: a loss or a gradient is not finite."""
 
 
 class HeadError(UsageError):

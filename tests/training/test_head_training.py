@@ -17,7 +17,7 @@ from tiny import TINY_WEIGHTS, tiny_twin, tiny_weights
 
 import vcm
 import vcm.cli
-from vcm.errors import AnnotationError, ConfigError, OptionError
+from vcm.errors import AnnotationError, ConfigError, OptionError, TrainingError
 from vcm.eval.metrics.keypoints import evaluate_keypoints
 from vcm.io.pictures import load_image
 from vcm.structures import LatentSpec
@@ -224,7 +224,7 @@ def test_fit_averages_and_stops() -> None:
     torch.testing.assert_close(average.weight, torch.tensor([[1.0, -2.0, 0.5]]), atol=0.1, rtol=0.1)
     _, short = fit(module, lambda _: average_of(module, x).mean() ** 2, 300, lr=0.05, minutes=0)
     assert len(short) == 1
-    with pytest.raises(ConfigError, match="finite"):
+    with pytest.raises(TrainingError, match="finite"):
         fit(module, lambda _: average_of(module, x).mean() * torch.nan, 3, lr=0.05)
 
 

@@ -18,8 +18,7 @@ import vcm
 from vcm.errors import ConfigError, WeightsError
 from vcm.training.checkpoint import load_checkpoint, save_checkpoint
 from vcm.training.config import load_config
-from vcm.training.loop import StageResult, run_stage
-from vcm.training.run import read_holdout, train
+from vcm.training.run import StageResult, read_holdout, run_stage, train
 from vcm.training.stages import Stage
 from vcm.weights.registry import read_metadata
 
@@ -237,8 +236,8 @@ def test_a_row_that_a_crash_cut_short_is_dropped(recipe: Path) -> None:
 
 def test_checkpoints_are_split_and_a_lost_shard_is_named(tmp_path: Path) -> None:
     tensors = {f"t{i}": torch.full((300_000,), float(i)) for i in range(4)}
-    save_checkpoint(tmp_path, tensors, {"step": 1}, shard_mib=2)
-    save_checkpoint(tmp_path, tensors, {"step": 2}, shard_mib=2)
+    save_checkpoint(tmp_path, tensors, 1, shard_mib=2)
+    save_checkpoint(tmp_path, tensors, 2, shard_mib=2)
     shards = sorted(p.name for p in tmp_path.glob("*.safetensors"))
     assert len(shards) == 4
     assert all(s.startswith("step0000002") for s in shards)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from vcm.tasks.keypoints import (
     KeypointOutput,
 )
 from vcm.tasks.shapes import KeypointShape
+from vcm.training import engine
 from vcm.training.features import FeatureKind, FrozenFeatures, cached_features
 from vcm.training.head_config import HeadConfig, load_head_config
 from vcm.training.keypoint_data import KeypointData, is_test, mirror_order, read_keypoint_data
@@ -107,7 +108,8 @@ def train_heads(
         progress: called along the way.
 
     Raises:
-        ConfigError: the configuration is wrong, data is not there, or the loss is not finite.
+        ConfigError: the configuration is wrong, or data is not there.
+        TrainingError: the loss is not finite.
         AnnotationError: the annotations are not COCO keypoints.
         ModelNotFoundError, WeightsError: as of :func:`vcm.load`.
     """
@@ -232,42 +234,36 @@ def fit(
         a copy of ``module`` with the averaged weights, in evaluation mode, and the loss of each step.
 
     Raises:
-        ConfigError: the loss is not finite.
+        TrainingError: a loss or gradient is not finite.
     """
+
+    def schedule(step: int) -> float:
+        return min(1.0, (step + 1) / max(1, warmup)) * (1 + math.cos(math.pi * step / steps)) / 2
+
     module.train()
     average = copy.deepcopy(module)
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=lr)
-    began = time.monotonic()
-    losses: list[float] = []
-    for step in range(steps):
-        factor = min(1.0, (step + 1) / max(1, warmup)) * (1 + math.cos(math.pi * step / steps)) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = lr * factor
-        value = loss(step)
-        if not torch.isfinite(value):
-            raise ConfigError(f"the loss of step {step} is not finite; lower the learning rate", found=value.item())
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(parameters, 5.0)
-        optimizer.step()
-        losses.append(float(value.detach()))
-        decay = min(ema, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for kept, new in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
-                if kept.is_floating_point():
-                    kept.lerp_(new, 1 - decay)
-                else:
-                    kept.copy_(new)
-        if progress is not None:
-            progress(step + 1, steps)
-        if minutes is not None and time.monotonic() - began > minutes * 60:
-            break
-    return average.eval(), losses
+    settings = engine.Settings(steps, lr, weight_decay=weight_decay, betas=(0.9, 0.999), ema=ema, schedule=schedule)
+    tell = None if progress is None else lambda done, total, _: progress(done, total)
+    left = engine.run(_Fit(module, loss, weight_decay), settings, minutes=minutes, progress=tell)
+    average.load_state_dict(left.averaged)
+    return average.eval(), list(left.losses)
+
+
+class _Fit(engine.Learner):
+    """A module and a function that gives its loss."""
+
+    def __init__(self, module: nn.Module, loss: Callable[[int], Tensor], weight_decay: float) -> None:
+        self.modules, self._loss, self._weight_decay = module, loss, weight_decay
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        parameters = [p for p in self.modules.parameters() if p.requires_grad]
+        return [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": self._weight_decay},
+            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+
+    def loss(self, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        return self._loss(step), {}
 
 
 def _mirrored(boxes: Tensor, points: Tensor, width: Tensor, flip: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:

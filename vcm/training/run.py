@@ -17,12 +17,14 @@ from vcm.errors import ConfigError, TrunkError
 from vcm.io.files import whole_file, write_atomically
 from vcm.tasks.build import head_modules
 from vcm.tasks.shapes import SHIPPED_HEADS
+from vcm.training import engine
+from vcm.training.checkpoint import forget_checkpoint, has_checkpoint
 from vcm.training.config import JointConfig, PictureConfig, StageConfig, TrainConfig, TwinConfig, load_config
 from vcm.training.data import PictureStore
 from vcm.training.distributed import barrier, pick_device, processes, rank
 from vcm.training.export import export, merged_weights
 from vcm.training.export_twin import write_twin
-from vcm.training.loop import StageResult, run_stage
+from vcm.training.progress import bar
 from vcm.training.stages import BottleneckStage, FrozenBaseStage, JointStage, PictureStage, Stage, TwinStage
 from vcm.training.teacher import Teacher, TeacherLike
 from vcm.training.thaw import recentre_norms, thaw
@@ -32,6 +34,15 @@ __all__ = ["TrainResult", "read_holdout", "train"]
 
 _LOOKS = 8
 """Batches from which thawed BatchNorms get their statistics."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """``weights`` is the averaged model of the stage; ``finished`` is false where time ran out first."""
+
+    weights: Path
+    step: int
+    finished: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,19 +259,19 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
     if first and not resume:
         # What an earlier run left must not be taken for this one's when this one is resumed.
         for config in recipe.stages:
-            for name in ("finished", "checkpoint.json", "settings.json"):
+            forget_checkpoint(recipe.out / config.name)
+            for name in ("finished", "settings.json"):
                 (recipe.out / config.name / name).unlink(missing_ok=True)
     barrier()  # before any process reads what is left
     for index, config in enumerate(recipe.stages):
-        finished = recipe.out / config.name / "ema.safetensors"
+        finished = recipe.out / config.name / engine.AVERAGE
         marker = recipe.out / config.name / "finished"
         _remember(recipe, config, write=first)
         if resume and marker.is_file() and finished.is_file():
             results.append(StageResult(finished, config.steps, True))
         else:
             torch.manual_seed(recipe.seed * 1000 + index)  # for the first weights; steps are seeded one by one
-            checkpoint = recipe.out / config.name / "checkpoint.json"
-            stage = run.stage(config, done, fresh=not (resume and checkpoint.is_file()))
+            stage = run.stage(config, done, fresh=not (resume and has_checkpoint(recipe.out / config.name)))
             left = None if minutes is None else max(0.0, minutes - (time.monotonic() - began) / 60)
             result = run_stage(stage, recipe, index, resume=resume, minutes=left, quiet=quiet)
             results.append(result)
@@ -287,6 +298,33 @@ def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, 
                     _ship(recipe, part, part.ship, done, weights)
     barrier()
     return TrainResult(tuple(results), weights)
+
+
+def run_stage(
+    stage: Stage, recipe: TrainConfig, index: int, *, resume: bool, minutes: float | None, quiet: bool = False
+) -> StageResult:
+    """Run one stage from its start or its last checkpoint; its folder is ``out/<stage>``.
+
+    Args:
+        stage: the stage.
+        recipe: the whole recipe; ``recipe.stages[index]`` is this stage's.
+        index: position of the stage.
+        resume: continue from the folder's checkpoint where there is one.
+        minutes: stop cleanly with a checkpoint after this long.
+        quiet: no progress bar.
+
+    Raises:
+        TrainingError: a loss or gradient is not finite.
+    """
+    c = stage.config
+    settings = engine.Settings(
+        c.steps, c.lr, c.warmup, c.batch, c.weight_decay, ema=c.ema, seed=(recipe.seed, index),
+        checkpoint_minutes=recipe.checkpoint_minutes, shard_mib=recipe.shard_mib,
+    )  # fmt: skip
+    folder = recipe.out / c.name
+    with bar(c.name, quiet=quiet) as progress:
+        left = engine.run(stage, settings, folder=folder, resume=resume, minutes=minutes, progress=progress)
+    return StageResult(folder / engine.AVERAGE, left.step, left.finished)
 
 
 def _thaw(recipe: TrainConfig, done: _Done, *, write: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,29 +9,16 @@ from torch import Tensor, nn
 from vcm.training.config import StageConfig
 from vcm.training.data import PictureStore, ViewPlan, ViewSpec, plan_views, render_views
 from vcm.training.distributed import batch_part
+from vcm.training.engine import Learner
 
 __all__ = ["DataStage", "Stage", "parameter_groups"]
 
 
-class Stage(ABC):
-    """What differs between stages: the modules that learn, and the loss of one batch."""
+class Stage(Learner):
+    """A stage of a recipe: modules by name, and its configuration."""
 
     modules: nn.ModuleDict
     config: StageConfig
-    device = torch.device("cpu")
-
-    def to(self, device: torch.device) -> None:
-        """Move everything that learns, and what it learns from, to ``device``."""
-        self.device = device
-        self.modules.to(device)
-
-    @abstractmethod
-    def parameter_groups(self) -> list[dict[str, object]]:
-        """Groups for AdamW, each with ``params`` and ``lr``."""
-
-    @abstractmethod
-    def loss(self, step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The loss of one batch, and the numbers that are logged."""
 
 
 class DataStage(Stage):
