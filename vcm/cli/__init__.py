@@ -5,12 +5,16 @@ To add a command, write a module ``commands_NAME.py`` here with a function ``reg
 top and everything else inside its commands, so that ``vcm --help`` stays quick: a test fails when torch, numpy or
 Pillow is imported for it.
 
-Exit status: 0 all went well; 1 wrong data or an output that cannot be written; 2 a wrong call; 130 interrupted.
+Exit status: 0 all went well; 1 wrong data or an output that cannot be written; 2 a wrong call; 130 interrupted, 143
+terminated (128 and the signal's number); 141 nobody reads what is printed, as where a pipe ends in ``head``, and like
+other tools we say nothing then, unless there were several inputs.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,8 +23,7 @@ from typing import Annotated, NoReturn, TextIO
 import typer
 
 from vcm.allocator import keep_freed_memory
-from vcm.cli import output
-from vcm.errors import VcmError
+from vcm.cli import output, signals
 
 __all__ = ["COMMAND_MODULES", "build_app", "main", "run"]
 
@@ -71,39 +74,63 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and gives its exit status; never raises for what a user can do wrong."""
-    arguments, output.state.debug = _take_debug(list(arguments))
+    arguments, debug = _take_debug(list(arguments))
+    output.state.start(debug)
     with warnings.catch_warnings():
         # Ours become lines like all others, each time; those of libraries are for developers.
-        warnings.simplefilter("default" if output.state.debug else "ignore")
-        warnings.filterwarnings("always", module=r"vcm\b")
+        warnings.simplefilter("always")
         warnings.showwarning = _show_warning
         try:
             status = build_app()(args=arguments, prog_name="vcm", standalone_mode=False)
-        except VcmError as error:
-            output.error(error)
-            return error.exit_status
+            output.flush()
+        except output.StdoutError as failure:
+            return _stdout_failed(failure)
+        except SystemExit:  # typer's, for a pipe that closed while it printed the help
+            return _CLOSED
+        except signals.Stopped as stopped:
+            return _stopped(stopped.signal)
         except (KeyboardInterrupt, typer.Abort):
-            output.line("interrupted")
-            return 130
+            return _stopped(signal.SIGINT)
         except _ClickException as error:
             output.error(error, _usage_text(error))
             return int(getattr(error, "exit_code", 2))
-        except MemoryError as error:
-            output.error(error, "out of memory")
-            return 1
-        except OSError as error:
-            output.error(error)
-            return 1
-        except Exception as error:  # a bug of ours: still one line, and the way to more
-            output.error(error, f"internal error: {type(error).__name__}: {error} (--debug shows where)")
-            return 1
+        except Exception as error:
+            number = signals.received()
+            return output.failed(error) if number is None else _stopped(number)
+    if status == 128 + signal.SIGINT:  # some versions of typer catch the interrupt themselves
+        return _stopped(signal.SIGINT)
     return status if isinstance(status, int) else 0
 
 
 def main() -> NoReturn:
-    """Entry point of the ``vcm`` script."""
+    """Runs the command line of this process."""
+    signals.install()
     keep_freed_memory()
-    sys.exit(run(sys.argv[1:]))
+    if not output.open_streams():
+        output.line("error: the standard output is closed")
+        sys.exit(1)
+    status = run(sys.argv[1:])
+    signals.restore()
+    if status == _CLOSED:
+        # What is still buffered would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)
+
+
+_CLOSED = 128 + 13  # as for SIGPIPE, which Python turns into an exception
+
+
+def _stopped(number: int) -> int:
+    output.line(f"{'interrupted' if number == signal.SIGINT else 'terminated'}{output.state.how_far()}")
+    return 128 + number
+
+
+def _stdout_failed(failure: output.StdoutError) -> int:
+    if not failure.closed:
+        return output.failed(failure)
+    if far := output.state.how_far():
+        output.line(f"stopped{far}: nobody reads what is printed")
+    return _CLOSED
 
 
 def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vcm.cli.options import FileModel, Files, Output, in_range
+from vcm.cli.options import FileModel, Files, Force, Json, Output, in_range
 
 __all__ = ["register"]
 
@@ -27,27 +27,42 @@ def decode(
         ),
     ] = None,
     model: FileModel = None,
+    force: Force = False,
+    json: Json = False,
 ) -> None:
     """Decode VCM files to pictures.
 
     NAME.decoded.png is written beside each NAME.vcm, never over the photograph that it came from; or what --output
-    says, whose extension chooses the format.
+    says, whose extension chooses the format. On stdout it is a PNG.
     """
+    from vcm.cli import files as names
     from vcm.cli import output as out
-    from vcm.cli.files import plan_outputs
     from vcm.cli.models import Models
-    from vcm.io.save import picture_format, save_picture
+    from vcm.io.save import picture_bytes, picture_format, save_picture
 
-    targets = dict(zip(files, plan_outputs(files, output, ".decoded.png"), strict=True))
+    targets = names.plan_outputs(files, output, ".decoded.png", force=force)
     for target in targets.values():
-        picture_format(target)
+        if target != names.STREAM:
+            picture_format(target)
+    if names.STREAM in targets.values():
+        out.take_stdout(json=json)
     models = Models(model)
 
-    def work(file: Path) -> None:
-        codec, stream = models.open(file, base_only=False, layers=layers)
+    def work(file: Path) -> out.Row:
+        target = targets[file]
+        names.check_target(target)
+        codec, stream = models.open(names.data_of(file), base_only=False, layers=layers)
         picture = codec.decode(stream, layers=layers)
-        save_picture(picture, targets[file], picture.info.get("exif"), picture.info.get("icc_profile"))
-        preview = ", a preview from the base layer" if picture.info.get("vcm_preview") else ""
-        out.say(f"{targets[file]}: {picture.width}x{picture.height}{preview}")
+        exif, icc = picture.info.get("exif"), picture.info.get("icc_profile")
+        if target == names.STREAM:
+            out.write_bytes(picture_bytes(picture, "PNG", exif, icc))
+        else:
+            save_picture(picture, target, exif, icc)
+        size = {"width": picture.width, "height": picture.height}
+        return {"file": str(file), "output": str(target), **size, "preview": "vcm_preview" in picture.info}
 
-    raise typer.Exit(out.each(files, "decoding", work, str))
+    def show(row: out.Row) -> None:
+        preview = ", a preview from the base layer" if row["preview"] else ""
+        out.say(f"{names.shown(Path(row['output']))}: {row['width']}x{row['height']}{preview}")
+
+    raise typer.Exit(out.each(files, "decoding", work, None if json else show))

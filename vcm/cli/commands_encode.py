@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcm.cli.options import MODEL, FileModel, Json, Model, Output, bpp_option, quality_option
+from vcm.cli.options import MODEL, FileModel, Force, Json, Model, Output, bpp_option, quality_option
 
 if TYPE_CHECKING:
     from vcm.bitstream import Bitstream
+    from vcm.cli.output import Row
 
 __all__ = ["register"]
 
@@ -22,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def encode(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Photographs.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Photographs; - is stdin.", show_default=False)],
     output: Output = None,
     model: Model = MODEL,
     quality: Annotated[float | None, quality_option("--quality", "-q", help="Quality of the picture")] = None,
@@ -34,6 +35,7 @@ def encode(
     base_only: Annotated[
         bool, typer.Option("--base-only", help="Write the base layer only: for machines, at a fraction of the work.")
     ] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Encode photographs to VCM files.
@@ -44,40 +46,42 @@ def encode(
     from vcm.cli import files
     from vcm.cli import output as out
     from vcm.cli.models import Models
-    from vcm.errors import UsageError
 
-    if bpp is not None and quality is not None:
-        raise UsageError("--bpp and --quality exclude each other", expected="one of them")
-    targets = dict(zip(images, files.plan_outputs(images, output, ".vcm"), strict=True))
+    _one_of(bpp, quality)
+    targets = files.plan_outputs(images, output, ".vcm", force=force)
+    if files.STREAM in targets.values():
+        out.take_stdout(json=json)
     codec = Models(model).default()
-    rows: list[dict[str, Any]] = []
 
-    def work(image: Path) -> None:
+    def work(image: Path) -> out.Row:
+        files.check_target(targets[image])
         stream = codec.encode(
-            image,
+            files.data_of(image),
             quality=50 if quality is None else quality,
             base_quality=base_quality,
             base_only=base_only,
             target_bpp=bpp,
         )
-        stream.save(targets[image])
-        rows.append(_row(image, targets[image], stream))
-        if not json:
-            out.say(_text(rows[-1]))
+        return _written(stream, image, targets[image])
 
-    status = out.each(images, "encoding", work, str)
-    if json:
-        out.print_json(rows)
-    raise typer.Exit(status)
+    raise typer.Exit(out.each(images, "encoding", work, None if json else _show))
 
 
 def enhance(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A VCM file with a base layer.", show_default=False)],
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The same photograph.", show_default=False)],
-    output: Annotated[str | None, typer.Option("--output", "-o", metavar="OUT", show_default="FILE itself")] = None,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A VCM file with a base layer; - is stdin.", show_default=False)
+    ],
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="The same photograph; - is stdin.", show_default=False)
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT", help="A file, or - for stdout.", show_default="FILE itself"),
+    ] = None,
     model: FileModel = None,
     quality: Annotated[float | None, quality_option("--quality", "-q", help="Quality of the picture")] = None,
     bpp: Annotated[float | None, bpp_option("Bits per pixel of the whole file, instead of --quality.")] = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Append the picture layer to a file that has its base only.
@@ -89,26 +93,42 @@ def enhance(
     from vcm.cli.models import Models
     from vcm.errors import UsageError
 
+    _one_of(bpp, quality)
+    if file == image == files.STREAM:
+        raise UsageError("FILE and IMAGE cannot both be stdin", expected="a name for one of them")
+    target = file
+    if output is not None:
+        target = files.plan_outputs([file], output, ".vcm", also_read=[image], force=force)[file]
+    if target == files.STREAM:
+        out.take_stdout(json=json)
+
+    def work(file: Path) -> out.Row:
+        data = files.data_of(file)
+        codec = Models(model).open(data, base_only=True)[0]
+        stream = codec.enhance(data, files.data_of(image), quality=50 if quality is None else quality, target_bpp=bpp)
+        return _written(stream, file, target)
+
+    raise typer.Exit(out.each([file], "enhancing", work, None if json else _show))
+
+
+def _one_of(bpp: float | None, quality: float | None) -> None:
+    from vcm.errors import UsageError
+
     if bpp is not None and quality is not None:
         raise UsageError("--bpp and --quality exclude each other", expected="one of them")
-    target = file if output is None else files.plan_outputs([file], output, ".vcm", also_read=[image])[0]
 
-    def work(file: Path) -> None:
-        codec, base = Models(model).open(file, base_only=False, layers=1)
-        stream = codec.enhance(base, image, quality=50 if quality is None else quality, target_bpp=bpp)
+
+def _written(stream: Bitstream, source: Path, target: Path) -> Row:
+    """Saves a file and gives what there is to say of it."""
+    from vcm.cli import files
+    from vcm.cli import output as out
+
+    if target == files.STREAM:
+        out.write_bytes(stream.to_bytes())
+    else:
         stream.save(target)
-        row = _row(file, target, stream)
-        if json:
-            out.print_json(row)
-        else:
-            out.say(_text(row))
-
-    raise typer.Exit(out.each([file], "enhancing", work, str))
-
-
-def _row(image: Path, target: Path, stream: Bitstream) -> dict[str, Any]:
     return {
-        "file": str(image),
+        "file": str(source),
         "output": str(target),
         "width": stream.width,
         "height": stream.height,
@@ -120,8 +140,13 @@ def _row(image: Path, target: Path, stream: Bitstream) -> dict[str, Any]:
     }
 
 
-def _text(row: dict[str, Any]) -> str:
-    return (
-        f"{row['output']}: {row['width']}x{row['height']}, {row['total_bytes']:,} bytes ({row['bpp']:.3f} bpp), "
-        f"of which base {row['base_bytes']:,} ({row['base_bpp']:.3f} bpp)"
+def _show(row: Row) -> None:
+    from vcm.cli import files
+    from vcm.cli import output as out
+    from vcm.io.text import three_digits
+
+    bpp, base_bpp = three_digits(row["bpp"]), three_digits(row["base_bpp"])
+    out.say(
+        f"{files.shown(Path(row['output']))}: {row['width']}x{row['height']}, "
+        f"{row['total_bytes']:,} bytes ({bpp} bpp), of which base {row['base_bytes']:,} ({base_bpp} bpp)"
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vcm.cli.options import MODEL, Json, Model, in_range
+from vcm.cli.options import MODEL, Files, Json, Model, in_range
 
 if TYPE_CHECKING:
+    from vcm.bitstream import Bitstream
+    from vcm.cli.output import Row
     from vcm.weights.registry import ModelInfo, TwinInfo
 
 __all__ = ["register"]
@@ -22,46 +26,41 @@ def register(app: typer.Typer) -> None:
     app.command()(cost)
 
 
-def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A VCM file.", show_default=False)], json: Json = False
-) -> None:
-    """Show what is in a VCM file."""
+def inspect(files: Files, json: Json = False) -> None:
+    """Show what is in VCM files, and how many bytes each part takes."""
     from vcm.cli import output as out
 
-    def work(file: Path) -> None:
-        found = _inspect(file)
-        if json:
-            out.print_json(found)
-        else:
-            _print_inspected(found)
-
-    raise typer.Exit(out.each([file], "reading", work, str))
+    raise typer.Exit(out.each(files, "reading", _inspect, None if json else _show_inspected))
 
 
-def _inspect(file: Path) -> dict[str, Any]:
-    """What ``vcm inspect --json`` prints."""
+def _inspect(file: Path) -> Row:
+    """One entry of what ``vcm inspect --json`` prints."""
     from vcm.bitstream import FORMAT_VERSION, read
+    from vcm.bitstream.limits import MAX_QUALITY
+    from vcm.cli.files import STREAM, data_of
     from vcm.cli.models import model_of
 
-    stream = read(file)
+    stream = read(data_of(file))
     source, metadata = stream.header.source, stream.metadata
     return {
         "file": str(file),
         "width": stream.width,
         "height": stream.height,
         "format_version": FORMAT_VERSION,
-        "model": model_of(stream, file.parent),
+        "model": model_of(stream, () if file == STREAM else file.parent),
         "fingerprint": stream.base_layer.fingerprint.hex(),
         "layers": [
             {
                 "name": span.name,
                 "offset": span.offset,
                 "bytes": span.bytes,
+                "quality": round(layer.quality * 100 / MAX_QUALITY, 1),
                 "fingerprint": layer.fingerprint.hex(),
                 "tiles": len(layer.tiles),
             }
             for span, layer in zip(stream.layout, stream.layers, strict=True)
         ],
+        "chunks": list(_chunks(stream)),
         "base_bytes": len(stream.base),
         "total_bytes": stream.total_bytes,
         "bpp": stream.bpp,
@@ -75,22 +74,44 @@ def _inspect(file: Path) -> dict[str, Any]:
     }
 
 
-def _print_inspected(found: dict[str, Any]) -> None:
-    from vcm.cli import output as out
+def _chunks(stream: Bitstream) -> Iterator[Row]:
+    """Every part of a file in order, the header first; together they are the file."""
+    from vcm.bitstream import HEADER_BYTES, ChunkKind, Layer
 
-    size = f"{found['width']}x{found['height']}"
-    kind = f"{found['bit_depth']}-bit {'grey' if found['grey'] else 'colour'}{' with alpha' if found['alpha'] else ''}"
-    base = f"{found['base_bytes']:,} bytes, {found['base_bpp']:.4f} bpp, coded at {found['base_scale']:g} of the size"
-    out.say(f"{found['file']}: VCM version {found['format_version']}, {size}, from {kind}")
-    out.say(f"model        {found['model'] or 'no weights at hand'} (base {found['fingerprint']})")
-    out.say(f"whole file   {found['total_bytes']:,} bytes, {found['bpp']:.4f} bpp")
-    out.say(f"base prefix  {base}")
-    out.say(f"metadata     {', '.join(found['metadata']) or 'none'}")
-    rows = [
-        (layer["name"], f"{layer['offset']:,}", f"{layer['bytes']:,}", str(layer["tiles"]), layer["fingerprint"])
-        for layer in found["layers"]
-    ]
-    out.print_table(("layer", "offset", "bytes", "tiles", "fingerprint"), rows, left=(0, 4))
+    yield {"name": "header", "offset": 0, "bytes": HEADER_BYTES}
+    layers = iter(stream.layer_names)
+    keys = iter(key for key, _ in stream.metadata.entries)
+    offset = HEADER_BYTES
+    for chunk in stream.chunks:
+        if isinstance(chunk, Layer):
+            name = next(layers)
+        elif chunk.kind == ChunkKind.ENTRY:
+            name = f"entry {next(keys)}"
+        else:
+            known = chunk.kind in set(ChunkKind)
+            name = ChunkKind(chunk.kind).name if known else f"unknown kind {chunk.kind}"
+        yield {"name": name, "offset": offset, "bytes": chunk.wire_bytes}
+        offset += chunk.wire_bytes
+
+
+def _show_inspected(row: Row) -> None:
+    from vcm.cli import output as out
+    from vcm.io.text import three_digits
+
+    size = f"{row['width']}x{row['height']}"
+    kind = f"{row['bit_depth']}-bit {'grey' if row['grey'] else 'colour'}{' with alpha' if row['alpha'] else ''}"
+    bpp, base_bpp = three_digits(row["bpp"]), three_digits(row["base_bpp"])
+    out.say(f"{row['file']}: VCM version {row['format_version']}, {size}, from {kind}")
+    out.say(f"model        {row['model'] or 'no model at hand'} (base {row['fingerprint']})")
+    out.say(f"whole file   {row['total_bytes']:,} bytes, {bpp} bpp")
+    out.say(f"base prefix  {row['base_bytes']:,} bytes, {base_bpp} bpp, coded at {row['base_scale']:g} of the size")
+    layers = {layer["offset"]: layer for layer in row["layers"]}
+    rows = []
+    for chunk in row["chunks"]:
+        layer = layers.get(chunk["offset"])
+        more = ("", "", "") if layer is None else (f"{layer['quality']:g}", str(layer["tiles"]), layer["fingerprint"])
+        rows.append((chunk["name"], f"{chunk['offset']:,}", f"{chunk['bytes']:,}", *more))
+    out.print_table(("part", "offset", "bytes", "quality", "tiles", "fingerprint"), rows, left=(0, 5))
 
 
 def models(json: Json = False) -> None:
@@ -104,12 +125,32 @@ def models(json: Json = False) -> None:
             [_model_json("codec", model) for model in codecs] + [_model_json("twin", twin) for twin in twins]
         )
         return
-    rows = [(m.name, "codec", f"{m.bytes / 1e6:.1f}", f"base {m.fingerprint}", m.trained) for m in codecs]
-    rows += [(t.name, "twin", f"{t.bytes / 1e6:.1f}", f"trunk {t.trunk}", t.trained) for t in twins]
-    out.print_table(("model", "kind", "MB", "identity", "trained"), rows, left=(0, 1, 3, 4))
+    rows = [(_short(m.name, 30), "codec", f"{m.bytes / 1e6:.1f}", f"base {_short(m.fingerprint, 16)}") for m in codecs]
+    rows += [(_short(t.name, 30), "twin", f"{t.bytes / 1e6:.1f}", f"trunk {_short(t.trunk, 24)}") for t in twins]
+    out.print_table(("model", "kind", "MB", "identity"), rows, left=(0, 1, 3))
     shipped: tuple[ModelInfo | TwinInfo, ...] = (*codecs, *twins)
     for model in shipped:
-        out.say(f"{model.name}: {model.path}, card {model.card_path or 'none'}")
+        _show_model(model)
+
+
+def _show_model(model: ModelInfo | TwinInfo) -> None:
+    """A block of lines; only a path may be wider than 80 columns."""
+    from vcm.cli import output as out
+
+    out.say("")
+    out.say(_short(model.name, 78))
+    out.say(f"  weights  {model.path}")
+    out.say(f"  card     {model.card_path or 'none'}")
+    for index, line in enumerate(textwrap.wrap(_short(model.trained, 400), 69) or ["not said"]):
+        out.say(f"  {'' if index else 'trained':<7}  {line}")
+
+
+def _short(text: str, longest: int) -> str:
+    """Text of a weights file, which may be of any length and hold anything, for a person."""
+    from vcm.cli.output import printable
+
+    clean = printable(text)
+    return clean if len(clean) <= longest else f"{clean[: longest - 1]}…"
 
 
 def _model_json(kind: str, model: ModelInfo | TwinInfo) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcm.cli.options import FileModel, Json, Score, in_range
+from vcm.cli.options import FileModel, Force, Json, Score, in_range
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from vcm.api import Codec
     from vcm.bitstream import Bitstream
     from vcm.cli.models import Models
+    from vcm.cli.output import Row
     from vcm.structures import Detections
 
 __all__ = ["register"]
 
 _Inputs = Annotated[
     list[Path],
-    typer.Argument(metavar="FILE", help="VCM files, or pictures (encoded in memory).", show_default=False),
+    typer.Argument(metavar="FILE", help="VCM files, or pictures (encoded in memory); - is stdin.", show_default=False),
 ]
 
 
@@ -36,60 +37,50 @@ def detect(
     score: Score = None,
     draw: Annotated[
         str | None,
-        typer.Option("--draw", "-d", metavar="OUT|DIR", help="Draw the boxes there; a folder for several."),
+        typer.Option(
+            "--draw", "-d", metavar="OUT|DIR", help="Draw the boxes there, - is stdout; a folder for several."
+        ),
     ] = None,
     head: Annotated[
         Path | None,
         typer.Option("--head", metavar="FILE", help="A detection head of your own.", show_default="the model's"),
     ] = None,
     model: FileModel = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Detect objects from the base layer.
 
     A picture that is no VCM file is encoded in memory first, and its base is read.
     """
+    from vcm.cli import files as names
     from vcm.cli import output as out
-    from vcm.cli.files import plan_outputs
     from vcm.cli.models import Models
+    from vcm.io.save import picture_format
     from vcm.structures import DEFAULT_SCORE
 
     least = DEFAULT_SCORE if score is None else score
-    drawings: dict[Path, Path] = {}
-    if draw is not None:
-        from vcm.io.save import picture_format
-
-        drawings = dict(zip(files, plan_outputs(files, draw, ".boxes.png"), strict=True))
-        for drawing in drawings.values():
+    drawings = {} if draw is None else names.plan_outputs(files, draw, ".boxes.png", force=force)
+    for drawing in drawings.values():
+        if drawing != names.STREAM:
             picture_format(drawing)
+    if names.STREAM in drawings.values():
+        out.take_stdout(json=json)
     models = Models(model)
-    rows: list[dict[str, Any]] = []
 
-    def work(file: Path) -> None:
-        codec, source = _base_of(models, file)
+    def work(file: Path) -> out.Row:
+        source = names.data_of(file)
+        codec, stream = _base_of(models, source)
         if head is None:
-            found = codec.detect(source, score=least)
+            found = codec.detect(stream, score=least)
         else:
-            found = codec.run(models.detector(codec, head), source, score=least)
+            found = codec.run(models.detector(codec, head), stream, score=least)
         if file in drawings:
-            _draw(models, file, found, least, drawings[file])
-        if json:
-            rows.append(
-                {
-                    "file": str(file),
-                    "width": found.width,
-                    "height": found.height,
-                    "bytes_read": found.bytes_read,
-                    "detections": found.to_json(),
-                }
-            )
-        else:
-            _print_detections(file, found)
+            _draw(_picture_of(models, source), found, least, drawings[file])
+        size = {"width": found.width, "height": found.height}
+        return {"file": str(file), **size, "bytes_read": found.bytes_read, "detections": found.to_json()}
 
-    status = out.each(files, "detecting", work, str)
-    if json:
-        out.print_json(rows)
-    raise typer.Exit(status)
+    raise typer.Exit(out.each(files, "detecting", work, None if json else _show_detections))
 
 
 def classify(
@@ -103,66 +94,67 @@ def classify(
     A picture that is no VCM file is encoded in memory first, and its base is read.
     """
     from vcm.cli import output as out
+    from vcm.cli.files import data_of
     from vcm.cli.models import Models
 
     models = Models(model)
-    rows: list[dict[str, Any]] = []
 
-    def work(file: Path) -> None:
-        codec, source = _base_of(models, file)
-        found = codec.classify(source)
+    def work(file: Path) -> out.Row:
+        codec, stream = _base_of(models, data_of(file))
+        found = codec.classify(stream)
         classes = [{"label": label, "score": round(value, 4)} for label, value in found.top(top)]
-        if json:
-            rows.append({"file": str(file), "bytes_read": found.bytes_read, "classes": classes})
-        else:
-            out.say(f"{file}: {found.bytes_read:,} bytes read")
-            out.print_table(("class", "score"), [(str(c["label"]), f"{c['score']:.3f}") for c in classes])
+        return {"file": str(file), "bytes_read": found.bytes_read, "classes": classes}
 
-    status = out.each(files, "classifying", work, str)
-    if json:
-        out.print_json(rows)
-    raise typer.Exit(status)
+    def show(row: out.Row) -> None:
+        out.say(f"{row['file']}: {row['bytes_read']:,} bytes read")
+        out.print_table(("class", "score"), [(c["label"], f"{c['score']:.3f}") for c in row["classes"]])
+
+    raise typer.Exit(out.each(files, "classifying", work, None if json else show))
 
 
-def _base_of(models: Models, file: Path) -> tuple[Codec, Bitstream]:
+def _base_of(models: Models, source: Path | bytes) -> tuple[Codec, Bitstream]:
     """The codec for a file, and what its heads read: the file, or the base of a picture that is encoded for it."""
     from vcm.cli.files import is_vcm
 
-    if is_vcm(file):
-        return models.open(file, base_only=True)
+    if is_vcm(source):
+        return models.open(source, base_only=True)
     codec = models.default()
-    return codec, codec.encode(file, base_only=True)
+    return codec, codec.encode(source, base_only=True)
 
 
-def _picture_of(models: Models, file: Path) -> Image.Image:
+def _picture_of(models: Models, source: Path | bytes) -> Image.Image:
     from PIL import Image
 
     from vcm.cli.files import is_vcm
     from vcm.io.pictures import load_image
 
-    if not is_vcm(file):
-        return Image.fromarray(load_image(file).pixels)
-    codec, stream = models.open(file, base_only=False)
+    if not is_vcm(source):
+        return Image.fromarray(load_image(source, quiet=True).pixels)
+    codec, stream = models.open(source, base_only=False)
     return codec.decode(stream)
 
 
-def _draw(models: Models, file: Path, found: Detections, score: float, target: Path) -> None:
-    from vcm.io.draw import draw_detections
-    from vcm.io.save import save_picture
-
-    picture = _picture_of(models, file)
-    save_picture(draw_detections(picture, found, score), target, icc=picture.info.get("icc_profile"))
-
-
-def _print_detections(file: Path, found: Detections) -> None:
+def _draw(picture: Image.Image, found: Detections, score: float, target: Path) -> None:
     from vcm.cli import output as out
+    from vcm.cli.files import STREAM
+    from vcm.io.draw import draw_detections
+    from vcm.io.save import picture_bytes, save_picture
 
+    drawn, icc = draw_detections(picture, found, score), picture.info.get("icc_profile")
+    if target == STREAM:
+        out.write_bytes(picture_bytes(drawn, "PNG", icc=icc))
+    else:
+        save_picture(drawn, target, icc=icc)
+
+
+def _show_detections(row: Row) -> None:
+    from vcm.cli import output as out
+    from vcm.io.text import three_digits
+
+    found, width, height, count = row["detections"], row["width"], row["height"], row["bytes_read"]
     objects = f"{len(found)} object{'' if len(found) == 1 else 's'}"
-    bpp = found.bytes_read * 8 / (found.width * found.height)
-    out.say(f"{file}: {found.width}x{found.height}, {objects}, {found.bytes_read:,} bytes read ({bpp:.3f} bpp)")
-    if len(found):
-        rows = [
-            (label, f"{score:.2f}", *(f"{value:.0f}" for value in box))
-            for label, score, box in zip(found.label_names(), found.scores.tolist(), found.boxes.tolist(), strict=True)
-        ]
+    bpp = three_digits(count * 8 / (width * height))
+    out.say(f"{row['file']}: {width}x{height}, {objects}, {count:,} bytes read ({bpp} bpp)")
+    if found:
+        rows = [(one["label"], f"{one['score']:.2f}", *(f"{value:.0f}" for value in one["box"])) for one in found]
         out.print_table(("label", "score", "x1", "y1", "x2", "y2"), rows)

@@ -15,6 +15,7 @@ from vcm.cli import files, output
 from vcm.cli.models import Models
 from vcm.io.draw import PanelRow, panel
 from vcm.io.save import picture_format, save_picture
+from vcm.io.text import three_digits
 
 if TYPE_CHECKING:
     from vcm.api import Codec
@@ -43,7 +44,7 @@ def run_demo(target: Path, model: str, quality: float) -> None:
         VcmError: as loading, coding and detecting say.
     """
     picture_format(target)
-    files.plan_outputs([target.with_suffix(".photograph")], str(target), target.suffix)
+    files.plan_outputs([target.with_suffix(".photograph")], str(target), target.suffix, force=True)
     codec = Models(model).default()
     rows: list[PanelRow] = []
     with tempfile.TemporaryDirectory(prefix="vcm-demo-") as folder:
@@ -106,9 +107,9 @@ def _print(rows: list[PanelRow]) -> None:
                 row.title,
                 f"{row.original.width}x{row.original.height}",
                 f"{base:,}",
-                f"{base * 8 / pixels:.3f}",
+                three_digits(base * 8 / pixels),
                 f"{total:,}",
-                f"{row.bpp:.3f}",
+                three_digits(row.bpp),
                 f"{row.psnr_db:.1f}",
                 best or "nothing",
             )

@@ -3,86 +3,153 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vcm.errors import OutputError, UsageError
+from vcm.errors import InputError, OutputError, UsageError, reason
 
-__all__ = ["is_vcm", "plan_outputs"]
+__all__ = ["STREAM", "check_target", "data_of", "is_vcm", "plan_outputs", "shown"]
+
+STREAM = Path("-")
+"""Names stdin among the inputs and stdout as an output; a file of that name is ``./-``."""
+
+# What nobody expects a VCM file under. Not Pillow's list, which takes longer to import than the rest of a command.
+_PICTURES = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".jp2", ".jpeg", ".jpg", ".jxl", ".png", ".tif", ".tiff", ".webp"}
+)
 
 
-def is_vcm(path: Path) -> bool:
-    """Whether a file is to be read as VCM: by its extension, or by its first bytes.
+def shown(target: Path) -> str:
+    """An output's name for a person."""
+    return "stdout" if target == STREAM else str(target)
+
+
+def data_of(path: Path) -> Path | bytes:
+    """What is read for an input: the file, or all of stdin.
+
+    Raises:
+        InputError: stdin cannot be read.
+    """
+    if path != STREAM:
+        return path
+    if sys.stdin is None:
+        raise InputError("cannot read the standard input", found="it is closed")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise InputError("cannot read the standard input", found=reason(error)) from error
+
+
+def is_vcm(source: Path | bytes) -> bool:
+    """Whether an input is to be read as VCM: by a file's extension, or by the first bytes.
 
     A file that cannot be opened is not: whoever reads it next says why.
     """
     from vcm.bitstream import MAGIC
 
-    if path.suffix.lower() == ".vcm":
-        return True
+    if isinstance(source, bytes):
+        return source.startswith(MAGIC)
+    return source.suffix.lower() == ".vcm" or _starts_with(source, MAGIC)
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
     try:
         # Opening a pipe would wait for its writer.
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
+            return file.read(len(magic)) == magic
     except OSError:
         return False
 
 
 def plan_outputs(
-    inputs: Sequence[Path], output: str | None, suffix: str, *, also_read: Sequence[Path] = ()
-) -> list[Path]:
+    inputs: Sequence[Path], output: str | None, suffix: str, *, also_read: Sequence[Path] = (), force: bool = False
+) -> dict[Path, Path]:
     """Where the output of each input goes.
 
     Args:
         inputs: at least one.
-        output: ``None``: beside each input. For one input a file, unless it is a folder or ends in a slash. For several
-            inputs a folder, made if it is not there.
+        output: ``None``: beside each input, on stdout for stdin. For one input a file, unless it is a folder or ends in
+            a slash, or ``-`` for stdout. For several inputs a folder, made if it is not there.
         suffix: of the outputs, where ``output`` does not name the file.
         also_read: further files that must not be overwritten.
+        force: write over a file that ``output`` names, whatever it is.
+
+    Returns:
+        The output of each input. Folders beside inputs are not checked: see :func:`check_target`.
 
     Raises:
-        UsageError: several inputs but one output file, two inputs with the same output, or an output that is an input.
-        OutputError: a folder cannot be made or written.
+        UsageError: several inputs but one output file, two inputs with the same output, an output that is an input, or
+            one that is there and may be somebody's original.
+        OutputError: the folder of ``output`` cannot be made or written.
     """
     if not all(path.name for path in (*inputs, *also_read)):
         raise UsageError("an input has no name", expected="a file", found="an empty name or a root folder")
     if output is None:
-        targets = [path.with_suffix(suffix) for path in inputs]
+        targets = [path if path == STREAM else path.with_suffix(suffix) for path in inputs]
+        _check_targets(inputs, targets, also_read)
     elif len(inputs) > 1 or output.endswith(("/", os.sep)) or Path(output).is_dir():
         folder = Path(output)
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"--output with {len(inputs)} inputs", expected="a folder", found=f"the file {output}")
-        targets = [folder / path.with_suffix(suffix).name for path in inputs]
+        if output == str(STREAM) or (folder.exists() and not folder.is_dir()):
+            found = "stdout" if output == str(STREAM) else f"the file {output}"
+            raise UsageError(f"--output with {len(inputs)} inputs", expected="a folder", found=found)
+        targets = [folder / ("stdin" + suffix if p == STREAM else p.with_suffix(suffix).name) for p in inputs]
+        _check_targets(inputs, targets, also_read)
+        _make_folder(folder)
     else:
         targets = [Path(output)]
-    _check_targets(inputs, targets, also_read)
-    for folder in {target.parent for target in targets}:
-        _make_folder(folder, make=output is not None and folder == Path(output))
-    return targets
+        _check_targets(inputs, targets, also_read)
+        check_target(targets[0])
+        if targets[0] != STREAM and not force:
+            _check_replaced(targets[0], vcm=suffix == ".vcm")
+    return dict(zip(inputs, targets, strict=True))
 
 
 def _check_targets(inputs: Sequence[Path], targets: Sequence[Path], also_read: Sequence[Path]) -> None:
-    read = {path.resolve() for path in (*inputs, *also_read)}
-    first: dict[Path, Path] = {}
+    read = {os.path.realpath(path) for path in (*inputs, *also_read) if path != STREAM}
+    first: dict[str, Path] = {}
     for source, target in zip(inputs, targets, strict=True):
-        place = target.resolve()
+        place = str(STREAM) if target == STREAM else os.path.realpath(target)
         if place in read:
             raise UsageError(f"{target}: the output is one of the inputs", expected="another name with --output")
         if place in first:
-            raise UsageError(
-                f"two inputs would be written to {target}", expected="one each", found=f"{first[place]}, {source}"
-            )
+            expected, found = "one each", f"{first[place]}, {source}"
+            raise UsageError(f"two inputs would be written to {shown(target)}", expected=expected, found=found)
         first[place] = source
 
 
-def _make_folder(folder: Path, *, make: bool) -> None:
+def _check_replaced(target: Path, *, vcm: bool) -> None:
+    """Refuses to write over what is no earlier output of the command, and a VCM file under a picture's name."""
+    from vcm.bitstream import MAGIC
+
+    if vcm and target.suffix.lower() in _PICTURES:
+        raise UsageError(f"{target}: the name of a picture", expected="a name ending in .vcm, or --force")
+    if target.is_file() and not (vcm and _starts_with(target, MAGIC)):
+        found = "a file that is no VCM file" if vcm else "a file"
+        raise UsageError(f"{target} is there", expected="another name, or --force to write over it", found=found)
+
+
+def _make_folder(folder: Path) -> None:
     try:
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: the folder cannot be made", found=error.strerror) from error
+    _check_folder(folder)
+
+
+def check_target(target: Path) -> None:
+    """Before the work on one output.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+    if target != STREAM:
+        _check_folder(target.parent)
+
+
+def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise OutputError(f"{folder}: no such folder")
     if not os.access(folder, os.W_OK):

@@ -12,6 +12,7 @@ from vcm.cli.output import working
 if TYPE_CHECKING:
     from vcm.api import Codec
     from vcm.bitstream import Bitstream
+    from vcm.weights.registry import Folders
 
 __all__ = ["Models", "model_of"]
 
@@ -25,17 +26,23 @@ class Models:
 
     def __init__(self, asked: str | None) -> None:
         self.asked = asked
+        # The process is ours: pictures of all sizes that we code are wanted, and Pillow by itself is more careful.
+        from PIL import Image
+
+        from vcm.io.pictures import MAX_PIXELS
+
+        Image.MAX_IMAGE_PIXELS = MAX_PIXELS
         self._loaded: dict[str | Path, Codec] = {}
 
     def default(self) -> Codec:
         """The codec for a picture, which no model has written."""
         return self._load(self.asked or MODEL)
 
-    def open(self, path: Path, *, base_only: bool, layers: int | None = None) -> tuple[Codec, Bitstream]:
+    def open(self, source: Path | bytes, *, base_only: bool, layers: int | None = None) -> tuple[Codec, Bitstream]:
         """A VCM file, read once, and the codec for it: by its layers' fingerprints, unless a model was asked for.
 
         Args:
-            path: the file.
+            source: the file or its bytes.
             base_only: read header and base only.
             layers: how many layers are wanted; a codec that reads the base is enough for one.
 
@@ -45,11 +52,12 @@ class Models:
         from vcm.bitstream import read, read_base
         from vcm.weights.registry import find_model
 
-        stream = read_base(path).bitstream if base_only else read(path)
+        stream = read_base(source).bitstream if base_only else read(source)
         if self.asked is not None:
             return self._load(self.asked), stream
         enhancement = None if layers == 1 or stream.enhancement is None else stream.enhancement.fingerprint.hex()
-        return self._load(find_model(stream.base_layer.fingerprint.hex(), enhancement, path.parent).path), stream
+        folders = source.parent if isinstance(source, Path) else ()
+        return self._load(find_model(stream.base_layer.fingerprint.hex(), enhancement, folders).path), stream
 
     def detector(self, codec: Codec, file: Path) -> str:
         """Name under which ``codec`` runs the detection head of a file, which is read once.
@@ -78,7 +86,7 @@ class Models:
         return self._loaded[name]
 
 
-def model_of(stream: Bitstream, folder: Path) -> str | None:
+def model_of(stream: Bitstream, folder: Folders) -> str | None:
     """Name of the model that wrote a file, looked for in ``folder`` as well; ``None`` where there is none at hand."""
     from vcm.errors import FingerprintError
     from vcm.weights.registry import find_model

@@ -13,6 +13,7 @@ __all__ = [
     "MODEL",
     "FileModel",
     "Files",
+    "Force",
     "Json",
     "Model",
     "Output",
@@ -58,7 +59,8 @@ def bpp_option(help: str) -> Any:
 
 _MODEL_HELP = "Shipped model or path of weights."
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="VCM files.", show_default=False)]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="VCM files; - is stdin.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Write over a file that is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Model = Annotated[str, typer.Option("--model", "-m", help=_MODEL_HELP)]
 FileModel = Annotated[
@@ -66,7 +68,13 @@ FileModel = Annotated[
 ]
 Output = Annotated[
     str | None,
-    typer.Option("--output", "-o", metavar="OUT|DIR", help="A file; a folder for several.", show_default="beside FILE"),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT|DIR",
+        help="A file, or - for stdout; a folder for several.",
+        show_default="beside FILE",
+    ),
 ]
 Score = Annotated[
     float | None,

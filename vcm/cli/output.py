@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -9,56 +10,94 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
-from vcm.errors import UsageError, VcmError
+from vcm.cli import signals
+from vcm.errors import OutputError, UsageError, VcmError, reason
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 __all__ = [
-    "about_item",
-    "each",
-    "error",
-    "line",
-    "print_json",
-    "print_table",
-    "printable",
-    "say",
-    "state",
-    "steps",
-    "working",
-]
+    "Row", "StdoutError", "about_item", "described", "each", "error", "failed", "flush", "line", "open_streams",
+    "print_json", "print_table", "printable", "say", "state", "steps", "take_stdout", "working", "write_bytes",
+]  # fmt: skip
 
-T = TypeVar("T")
+_LONGEST = 2000  # characters of a line: text of files may be of any length
+
+Row = dict[str, Any]
+
+
+class StdoutError(OutputError):
+    """What is printed cannot be written.
+
+    Attributes:
+        closed: the other end of the pipe is gone.
+    """
+
+    closed = False
 
 
 @dataclass
 class State:
-    """What one run of the program was asked for.
+    """What one run of the program was asked for, and how far it is.
 
     Attributes:
         debug: tracebacks are wanted.
         item: what is being worked on, for warnings that do not say; empty outside of :func:`each`.
+        done, total: items of :func:`each`.
+        data: stdout takes a file's bytes, so that text goes to stderr.
     """
 
     debug: bool = False
     item: str = ""
+    done: int = 0
+    total: int = 0
+    data: bool = False
+
+    def start(self, debug: bool) -> None:
+        """Begin anew."""
+        self.debug, self.item, self.done, self.total, self.data = debug, "", 0, 0, False
+
+    def how_far(self) -> str:
+        """`` after 3 of 10``, where there are several."""
+        return f" after {self.done} of {self.total}" if self.total > 1 else ""
 
 
 state = State()
 
 
+def open_streams() -> bool:
+    """Whether there is a stdout. A stderr that is closed swallows what it is told.
+
+    Where one is closed, the next file that is opened would take its number, and get what is meant for the stream.
+    """
+    missing = [stream is None for stream in (sys.stdout, sys.stderr)]
+    if any(missing):
+        while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(handle)
+    if missing[1]:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    return not missing[0]
+
+
 def printable(text: object) -> str:
     """``text`` on one line: a file's name may hold line breaks and codes that a terminal would obey."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    clean = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[: _LONGEST + 1])
+    return clean if len(clean) <= _LONGEST else f"{clean[:_LONGEST]}…"
 
 
 def say(text: str) -> None:
-    """A line of results on stdout."""
-    typer.echo(printable(text))
+    """A line of results on stdout; on stderr if stdout takes a file."""
+    if state.data:
+        line(text)
+    else:
+        _write(f"{printable(text)}\n")
 
 
 def line(text: str) -> None:
@@ -66,16 +105,32 @@ def line(text: str) -> None:
     typer.echo(f"vcm: {printable(text)}", err=True)
 
 
-def error(failure: BaseException, text: str | None = None) -> None:
+def error(failure: BaseException, text: str) -> None:
     """One line on stderr for a failure; before it, with ``--debug``, the traceback."""
     if state.debug:
         typer.echo("".join(traceback.format_exception(failure)), err=True, nl=False)
-    line(f"error: {text if text is not None else failure}")
+    line(f"error: {about_item(text)}")
+
+
+def failed(failure: Exception) -> int:
+    """The line of a failure, and the exit status that it stands for."""
+    error(failure, described(failure))
+    return failure.exit_status if isinstance(failure, VcmError) else 1
+
+
+def described(failure: Exception) -> str:
+    """What to say of a failure."""
+    if isinstance(failure, MemoryError):
+        return "out of memory"
+    if isinstance(failure, VcmError | OSError):
+        return str(failure)
+    # A bug of ours: still one line, and the way to more.
+    return f"internal error: {type(failure).__name__}: {failure} (--debug shows where)"
 
 
 def print_json(value: Any) -> None:
     """The one JSON document of a command."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+    _write(f"{json.dumps(value, indent=2, allow_nan=False)}\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,)) -> None:
@@ -94,15 +149,64 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: 
         table.add_column(column, justify="left" if index in left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(printable(cell) for cell in row))
-    _console().print(table)
+    text = io.StringIO()
+    _console(stderr=state.data, file=text).print(table)
+    if state.data:
+        typer.echo(text.getvalue(), err=True, nl=False)
+    else:
+        _write(text.getvalue())
 
 
-def _console(stderr: bool = False) -> Console:
+def take_stdout(*, json: bool) -> None:
+    """Stdout is for a file's bytes in this run.
+
+    Raises:
+        UsageError: it is a terminal, or a JSON document is to be printed there as well.
+    """
+    if json:
+        raise UsageError("--json and an output on stdout exclude each other", expected="one of them")
+    if sys.stdout.isatty():
+        raise UsageError("a file is not printed on a terminal", expected="a pipe, or a name with --output")
+    state.data = True
+
+
+def write_bytes(data: bytes | memoryview) -> None:
+    """A file's bytes on stdout."""
+    _write(data)
+
+
+def flush() -> None:
+    """Everything printed is written.
+
+    Raises:
+        StdoutError: it cannot be.
+    """
+    _write("")
+
+
+def _write(data: str | bytes | memoryview) -> None:
+    try:
+        if isinstance(data, str):
+            sys.stdout.write(data)
+        else:
+            sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+    except OSError as failure:
+        broken = StdoutError("cannot write to the standard output", found=reason(failure))
+        broken.closed = isinstance(failure, BrokenPipeError)
+        raise broken from failure
+
+
+def _console(stderr: bool = False, file: IO[str] | None = None) -> Console:
+    """Rich's console for stdout or stderr, or for a file in the place of it."""
     from rich.console import Console
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     # Names are data, not markup; and what goes into a pipe is not cut to the width of a screen that is not there.
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=None if terminal else 500)
+    return Console(
+        stderr=stderr, file=file, force_terminal=terminal, markup=False, emoji=False, highlight=False,
+        width=None if terminal else 500,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -121,11 +225,10 @@ def steps() -> Iterator[Callable[[str, int, int], None] | None]:
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import TaskID
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=_console(stderr=True), transient=True) as bars:
+    with _progress() as bars:
 
         def show(name: str, done: int, total: int) -> None:
             if name not in tasks:
@@ -135,33 +238,44 @@ def steps() -> Iterator[Callable[[str, int, int], None] | None]:
         yield show
 
 
-def each(paths: Sequence[T], label: str, work: Callable[[T], None], name: Callable[[T], object]) -> int:
-    """Does ``work`` on each item, with a progress bar on stderr if there are several and somebody is looking.
+def each(
+    paths: Sequence[Path], label: str, work: Callable[[Path], Row], show: Callable[[Row], None] | None = None
+) -> int:
+    """Does ``work`` on each file, with a progress bar on stderr if there are several and somebody is looking.
 
-    A failure costs one line on stderr, and the next item follows. A wrong call is wrong for every item, and is raised.
+    A failure costs one line on stderr, and the next file follows. A wrong call is wrong for every file, and is raised.
 
     Args:
-        paths: the items.
+        paths: the files.
         label: what is done, for the bar.
-        work: called with an item; may raise :class:`VcmError`.
-        name: what to call an item in an error line.
+        work: called with a file; gives what there is to say of it.
+        show: prints that as text. If ``None``, one JSON document with a row for each file is printed at the end: where
+            ``work`` failed, the row has ``file`` and ``error``.
 
     Returns:
         The exit status: 0, or the greatest of the failures.
     """
-    status = 0
+    status, rows = 0, []
+    state.total = len(paths)
     try:
-        for item in _tracked(paths, label):
-            state.item = str(name(item))
+        for path in _tracked(paths, label):
+            state.item = "stdin" if str(path) == "-" else str(path)
             try:
-                work(item)
-            except UsageError:
+                rows.append(work(path))
+                if show is not None:
+                    show(rows[-1])
+            except (UsageError, StdoutError):
                 raise
-            except VcmError as failure:
-                error(failure, about_item(str(failure)))
-                status = max(status, failure.exit_status)
+            except Exception as failure:
+                if signals.received() is not None:  # a library's wrapping of the interrupt
+                    raise
+                status = max(status, failed(failure))
+                rows.append({"file": str(path), "error": described(failure)})
+            state.done += 1
     finally:
         state.item = ""
+    if show is None:
+        print_json(rows)
     return status
 
 
@@ -170,12 +284,16 @@ def about_item(text: str) -> str:
     return text if state.item in text else f"{state.item}: {text}"
 
 
-def _tracked(items: Sequence[T], label: str) -> Iterator[T]:
-    if len(items) < 2 or not sys.stderr.isatty():
-        yield from items
+def _tracked(paths: Sequence[Path], label: str) -> Iterator[Path]:
+    if len(paths) < 2 or not sys.stderr.isatty():
+        yield from paths
         return
+    with _progress() as progress:
+        yield from progress.track(paths, description=label)
+
+
+def _progress() -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, description=label)
+    return Progress(*columns, console=_console(stderr=True), transient=True)

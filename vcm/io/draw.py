@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 from vcm.errors import OptionError
+from vcm.io.text import three_digits
 from vcm.structures import DEFAULT_SCORE, Detections
 
 __all__ = ["PanelRow", "class_colour", "draw_detections", "panel"]
@@ -210,8 +211,8 @@ def _draw_row(out: Image.Image, draw: ImageDraw.ImageDraw, row: PanelRow, y: int
     count = f"{len(found)} object" + ("" if len(found) == 1 else "s")
     captions = (
         (f"{row.title}: {count}", f"{base_bytes:,} bytes read"),
-        (f"{row.psnr_db:.1f} dB PSNR", f"{row.bpp:.3f} bpp"),
-        ("what the detector's bytes show", f"{_bpp(base_bytes, row):.3f} bpp"),
+        (f"{row.psnr_db:.1f} dB PSNR", f"{three_digits(row.bpp)} bpp"),
+        ("what the detector's bytes show", f"{_bpp(base_bytes, row)} bpp"),
     )
     for index, picture in enumerate((draw_detections(original, found, score), decoded, preview)):
         x = _column_x(index)
@@ -222,8 +223,8 @@ def _draw_row(out: Image.Image, draw: ImageDraw.ImageDraw, row: PanelRow, y: int
     _draw_bars(draw, row, _column_x(3), y)
 
 
-def _bpp(count: int, row: PanelRow) -> float:
-    return count * 8 / (row.original.width * row.original.height)
+def _bpp(count: int, row: PanelRow) -> str:
+    return three_digits(count * 8 / (row.original.width * row.original.height))
 
 
 def _draw_bars(draw: ImageDraw.ImageDraw, row: PanelRow, x: int, y: int) -> None:
@@ -244,7 +245,7 @@ def _draw_bars(draw: ImageDraw.ImageDraw, row: PanelRow, x: int, y: int) -> None
         draw.rectangle((x, line - 12, x + 11, line - 1), fill=_layer_colour(index, row))
         draw.text((x + 20, line), name, font=_font(17), fill=_INK, anchor="ls")
         draw.text((x + _BARS, line), f"{count:,} bytes", font=_font(17), fill=_INK, anchor="rs")
-        share = f"{_bpp(count, row):.3f} bpp, {100 * count / total:.1f}% of the file"
+        share = f"{_bpp(count, row)} bpp, {100 * count / total:.1f}% of the file"
         draw.text((x + 20, line + 20), share, font=_font(14), fill=_FAINT, anchor="ls")
         line += 50
 
