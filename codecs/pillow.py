@@ -15,8 +15,9 @@ import PIL
 from PIL import Image as PilImage
 from PIL import features
 
-from vcm.codecs.protocol import MAX_PIXELS, CodecInfo, Image, QualityRange, check_image, check_size
+from vcm.codecs.protocol import CodecInfo, Image, QualityRange, check_image, check_size
 from vcm.errors import ImageError, LimitError, MissingDependencyError, VcmError
+from vcm.limits import MAX_PIXELS
 
 __all__ = ["HeicCodec", "Jpeg2000Codec", "PillowCodec", "UncompressedCodec", "avif", "jpeg", "webp"]
 

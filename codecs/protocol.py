@@ -16,18 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.errors import LimitError, OptionError
+from vcm.limits import MAX_PIXELS
 from vcm.structures import Detections
 
 __all__ = [
-    "MAX_PIXELS", "CodecInfo", "Complexity", "Image", "ImageCodec", "LatentTaskCodec", "LayeredCodec", "QualityRange",
+    "CodecInfo", "Complexity", "Image", "ImageCodec", "LatentTaskCodec", "LayeredCodec", "QualityRange",
     "check_image", "check_size",
 ]  # fmt: skip
 
 Image = npt.NDArray[np.uint8]
 """uint8 ``(H, W, 3)``, sRGB, upright."""
-
-MAX_PIXELS = 1 << 28
-"""Most pixels that a decoder here allocates for; checked against the file's header before decoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,7 @@ class ImageCodec(Protocol):
 
         Raises:
             vcm.errors.ImageError: the bytes are not a file of this codec.
-            LimitError: the header claims more than :data:`MAX_PIXELS`.
+            LimitError: the header claims more than :data:`vcm.limits.MAX_PIXELS`.
         """
         ...
 
@@ -191,7 +189,7 @@ def check_size(width: int, height: int) -> None:
     """Refuse a size that a file's header claims.
 
     Raises:
-        LimitError: a side below 1, or more than :data:`MAX_PIXELS` pixels.
+        LimitError: a side below 1, or more than :data:`vcm.limits.MAX_PIXELS` pixels.
     """
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise LimitError("picture size", expected=f"1 to {MAX_PIXELS} pixels", found=f"{width} × {height}")

@@ -82,7 +82,7 @@ def double_model(shipped: ShippedNetworks) -> ScalableModel:
 
 def picture_fixed(model: ScalableModel, file: Bitstream) -> Fixed:
     """Enhancement latents of a file: int64 (1, C, h, w) in 1/1024."""
-    base, layer = model.decode_base(file.header, file.base_layer), file.enhancement
+    base, layer = model.decode_base(file.coded_base), file.enhancement
     assert layer is not None
     features = model.picture.base_features(base.fixed)
     rows, columns = -(-file.height // 16), -(-file.width // 16)
@@ -90,13 +90,13 @@ def picture_fixed(model: ScalableModel, file: Bitstream) -> Fixed:
     for stream, (r, c) in zip(layer.tiles, tile_slices(file.width, file.height, layer.tile_log2), strict=True):
         shape = r.stop - r.start, c.stop - c.start
         at = model.base_features(base, r, c, features)
-        out[:, :, r, c] = model.picture.decode_tile(stream, shape, layer.quality, at)
+        out[:, :, r, c] = model.picture.decode_tile(stream, shape, layer.quality_index, at)
     return out
 
 
 def fixed_latents(model: ScalableModel, file: Bitstream) -> tuple[Fixed, Fixed]:
     """Base and enhancement latents of a file, int64 in 1/1024."""
-    return model.decode_base(file.header, file.base_layer).fixed, picture_fixed(model, file)
+    return model.decode_base(file.coded_base).fixed, picture_fixed(model, file)
 
 
 def digest(fixed: Fixed) -> str:

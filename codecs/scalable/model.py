@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vcm.bitstream import ChunkKind, Header, Layer, coded_size, tiles
-from vcm.bitstream.limits import MAX_QUALITY
+from vcm.bitstream import MAX_QUALITY, BaseLayer, ChunkKind, Layer, coded_size, tiles
 from vcm.codecs.scalable.config import Architecture
 from vcm.codecs.scalable.fixed_point import FIXED_BITS
 from vcm.codecs.scalable.latent_coder import LatentCoder
@@ -38,8 +37,6 @@ CODEC_ID = 1
 MAX_BASE_PIXELS = 1 << 23
 """Largest picture that a base is coded from: heads see it in one piece, and a file of 200 bytes can claim any size."""
 TILE_LOG2 = 10
-MAX_TILE_LOG2 = 12
-"""Largest tile that is decoded: the networks see a tile in one piece."""
 _BAND_PIXELS = 1 << 21
 _WINDOW = 96
 _BASE_HALO = 32
@@ -153,13 +150,13 @@ class ScalableModel:
         return base_latents(self.networks, x, scale)
 
     def encode_base(
-        self, y: Array, header_size: tuple[int, int], scale: int, quality_index: int
-    ) -> tuple[Layer, BaseLatents]:
+        self, y: Array, source_size: tuple[int, int], scale: int, quality_index: int
+    ) -> tuple[BaseLayer, BaseLatents]:
         """Code base latents.
 
         Args:
             y: from :meth:`analyse_base`.
-            header_size: (width, height) of the source.
+            source_size: (width, height) of the source.
             scale: eighths.
             quality_index: 0 … 1023.
 
@@ -169,26 +166,30 @@ class ScalableModel:
         Raises:
             LatentError: a latent is not finite.
         """
-        size = coded_size(*header_size, scale)
+        size = coded_size(*source_size, scale)
         fixed = np.empty(y.shape, dtype=np.int64)
         streams = []
         for rows, columns in tile_slices(*size):
             tile = self.base.encode_tile(_part(y, rows, columns), quality_index)
             streams.append(tile.stream)
             fixed[:, :, rows, columns] = tile.y_fixed
-        layer = Layer(ChunkKind.BASE, quality_index, self.base_fingerprint, TILE_LOG2, tuple(streams))
-        return layer, BaseLatents(fixed, size, header_size, quality_index)
+        layer = BaseLayer(
+            CODEC_ID, *source_size, scale, quality_index, self.base_fingerprint, TILE_LOG2, tuple(streams)
+        )
+        return layer, BaseLatents(fixed, size, source_size, quality_index)
 
-    def decode_base(self, header: Header, layer: Layer) -> BaseLatents:
+    def decode_base(self, layer: BaseLayer) -> BaseLatents:
         """Latents of the base layer.
 
         Raises:
-            FingerprintError: the layer was written by other weights.
+            FingerprintError: the layer was written by another codec or other weights.
             EntropyError: a stream is inconsistent.
-            LimitError: the base picture or a tile is too large.
+            LimitError: the base picture is too large.
         """
+        if layer.codec_id != CODEC_ID:
+            raise FingerprintError("the file was written by another codec", expected=CODEC_ID, found=layer.codec_id)
         self._check("base", layer.fingerprint, self.base_fingerprint)
-        size = coded_size(header.width, header.height, header.base_scale)
+        size = layer.coded_size
         if size[0] * size[1] > MAX_BASE_PIXELS:
             expected = f"at most {MAX_BASE_PIXELS} pixels"
             raise LimitError("the base picture is too large", expected=expected, found=f"{size[0]}x{size[1]}")
@@ -196,8 +197,8 @@ class ScalableModel:
         fixed = np.empty((1, self.base.spec.channels, -(-size[1] // 16), -(-size[0] // 16)), dtype=np.int64)
         for stream, (rows, columns) in zip(layer.tiles, slices, strict=True):
             shape = rows.stop - rows.start, columns.stop - columns.start
-            fixed[:, :, rows, columns] = self.base.decode_tile(stream, shape, layer.quality)
-        return BaseLatents(fixed, size, (header.width, header.height), layer.quality)
+            fixed[:, :, rows, columns] = self.base.decode_tile(stream, shape, layer.quality_index)
+        return BaseLatents(fixed, size, (layer.width, layer.height), layer.quality_index)
 
     # -- enhancement --------------------------------------------------------------------------------------------------
 
@@ -244,7 +245,6 @@ class ScalableModel:
         Raises:
             FingerprintError: the layer was written by other weights.
             EntropyError: a stream is inconsistent.
-            LimitError: a tile is too large.
         """
         self._check("enhancement", layer.fingerprint, self.picture_fingerprint)
         width, height = base.source_size
@@ -254,8 +254,8 @@ class ScalableModel:
         for stream, (rows, columns) in zip(layer.tiles, slices, strict=True):
             shape = rows.stop - rows.start, columns.stop - columns.start
             at = self.base_features(base, rows, columns, features)
-            y_hat[:, :, rows, columns] = _real(self.picture.decode_tile(stream, shape, layer.quality, at))
-        return self._synthesise(y_hat, base, layer.quality)
+            y_hat[:, :, rows, columns] = _real(self.picture.decode_tile(stream, shape, layer.quality_index, at))
+        return self._synthesise(y_hat, base, layer.quality_index)
 
     def _synthesise(self, y_hat: Array, base: BaseLatents, quality_index: int) -> _Pixels:
         (width, height), (bw, bh) = base.source_size, base.coded_size
@@ -311,13 +311,7 @@ def _write(x: Array, out: _Pixels) -> None:
 
 
 def tile_slices(width: int, height: int, tile_log2: int = TILE_LOG2) -> list[tuple[slice, slice]]:
-    """(rows, columns) of latent positions of each tile, in file order.
-
-    Raises:
-        LimitError: the tiles are too large.
-    """
-    if tile_log2 > MAX_TILE_LOG2:
-        raise LimitError("tiles are too large", expected=f"at most {1 << MAX_TILE_LOG2} px", found=1 << tile_log2)
+    """(rows, columns) of latent positions of each tile, in file order."""
     return [
         (slice(y0 // 16, -(-y1 // 16)), slice(x0 // 16, -(-x1 // 16)))
         for x0, y0, x1, y1 in tiles(width, height, tile_log2)

@@ -108,7 +108,7 @@ def test_latents_say_what_they_are(file: Bitstream) -> None:
     assert tuple(latents.y_hat.shape) == (1, 8, 5, 7)
     assert latents.y_hat.dtype == torch.float32
     assert latents.quality == pytest.approx(80, abs=0.05)
-    fixed = model_of(tiny_codec()).decode_base(file.header, file.base_layer).fixed
+    fixed = model_of(tiny_codec()).decode_base(file.coded_base).fixed
     assert np.array_equal(latents.y_hat.numpy(), (fixed / 1024).astype(np.float32))
 
 

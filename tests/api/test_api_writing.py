@@ -24,7 +24,7 @@ def test_quality_of_each_layer_is_its_own() -> None:
     low, high = codec.encode(picture, quality=5, base_quality=70), codec.encode(picture, quality=95, base_quality=70)
     assert low.base == high.base
     assert low.total_bytes < high.total_bytes
-    assert (low.layers[0].quality, low.layers[1].quality, high.layers[1].quality) == (716, 51, 972)
+    assert (low.layers[0].quality_index, low.layers[1].quality_index, high.layers[1].quality_index) == (716, 51, 972)
     assert len(codec.encode(picture, base_quality=10).base) < len(codec.encode(picture, base_quality=90).base)
 
 

@@ -77,7 +77,7 @@ def agree(file: Bitstream) -> None:
     assert seen["codec"] == file.codec_id
     assert seen["size"] == (file.width, file.height)
     assert (seen["source"], seen["scale"]) == (file.header.source.pack(), file.base_scale)
-    assert seen["layers"] == [(x.kind, x.quality, x.fingerprint, x.tile_log2, x.tiles) for x in file.layers]
+    assert seen["layers"] == [(x.kind, x.quality_index, x.fingerprint, x.tile_log2, x.tiles) for x in file.layers]
     others = (*file.metadata.to_chunks(), *file.extra)
     assert seen["other"] == [(chunk.kind, chunk.payload) for chunk in others]
 

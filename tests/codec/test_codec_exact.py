@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from tiny import TINY_WEIGHTS, tiny_codec
 
 import vcm
-from vcm.bitstream import Bitstream
+from vcm.bitstream import Bitstream, parse
 from vcm.bitstream.limits import MAX_QUALITY
 from vcm.codecs.scalable.config import LayerSpec
 from vcm.codecs.scalable.fixed_point import gain_steps
@@ -104,15 +104,13 @@ def files() -> list[Bitstream]:
         made.append(codec.encode(noise(100, 70, 1), quality=60, base_quality=40, base_scale=5))
     y = model_of(double).analyse_base(picture_array(noise(64, 64)), 8)
     layer, _ = model_of(double).encode_base(y, (64, 64), 8, 512)
-    made.append(
-        Bitstream.build(width=64, height=64, codec_id=1, source=made[0].header.source, base_scale=8, layers=[layer])
-    )
+    made.append(Bitstream.of_base(layer, source=made[0].header.source))
     return made
 
 
 def both(codec: vcm.Codec, file: Bitstream) -> tuple[npt.NDArray[np.int64], ...]:
     model = model_of(codec)
-    return fixed_latents(model, file) if file.enhancement else (model.decode_base(file.header, file.base_layer).fixed,)
+    return fixed_latents(model, file) if file.enhancement else (model.decode_base(file.coded_base).fixed,)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -154,10 +152,9 @@ def test_the_encoder_knows_what_the_decoder_will_have() -> None:
     model = model_of(tiny_codec())
     x = picture_array(noise(200, 120))
     layer, base = model.encode_base(model.analyse_base(x, 8), (200, 120), 8, 900)
-    file = Bitstream.build(
-        width=200, height=120, codec_id=1, source=vcm.bitstream.SourceKind(), base_scale=8, layers=[layer]
-    )
-    assert np.array_equal(model.decode_base(file.header, layer).fixed, base.fixed)
+    assert np.array_equal(model.decode_base(layer).fixed, base.fixed)
+    file = Bitstream.of_base(layer, source=vcm.bitstream.SourceKind())
+    assert parse(file.to_bytes()).coded_base == layer
 
 
 @pytest.mark.parametrize("quality", [300, 700, 1023])
@@ -188,7 +185,7 @@ def test_a_damaged_stream_is_an_entropy_error() -> None:
     (stream,) = file.base_layer.tiles
     for wrong in (stream[:-4], stream + bytes(4), b"", bytes([stream[0] ^ 1]) + stream[1:]):
         with pytest.raises(EntropyError):
-            model.base.decode_tile(wrong, (6, 8), file.base_layer.quality)
+            model.base.decode_tile(wrong, (6, 8), file.base_layer.quality_index)
 
 
 def test_a_quality_index_out_of_range_is_refused() -> None:

@@ -52,9 +52,9 @@ def recoded(coder: LatentCoder, layer: Layer, size: tuple[int, int], base: list[
     for stream, (rows, columns), features in zip(layer.tiles, tile_slices(*size), base, strict=True):
         shape = rows.stop - rows.start, columns.stop - columns.start
         reader = Recorder(stream)
-        coder.walk(reader, None, shape, layer.quality, features)
+        coder.walk(reader, None, shape, layer.quality_index, features)
         writer = Replay(reader.symbols)
-        coder.walk(writer, None, shape, layer.quality, features)
+        coder.walk(writer, None, shape, layer.quality_index, features)
         out.append(writer.encoder.finish())
     return out
 
@@ -63,7 +63,7 @@ def test_the_same_integer_latents_give_the_same_bytes() -> None:
     model, file = model_of(tiny_codec()), parse(GOLDEN_FILE.read_bytes())
     size = file.width, file.height
     assert recoded(model.base, file.base_layer, size, [None, None]) == list(file.base_layer.tiles)
-    base = model.decode_base(file.header, file.base_layer)
+    base = model.decode_base(file.coded_base)
     features = model.picture.base_features(base.fixed)
     conditions = [model.base_features(base, rows, columns, features) for rows, columns in tile_slices(*size)]
     assert file.enhancement is not None
@@ -74,11 +74,11 @@ def test_decoded_latents_coded_again_with_the_same_hyper_latents_give_the_same_b
     """The encoder's own way from real latents to symbols: those of ``y_hat`` are those that made it."""
     model, file = model_of(tiny_codec()), parse(GOLDEN_FILE.read_bytes())
     layer = file.base_layer
-    fixed = model.decode_base(file.header, layer).fixed
+    fixed = model.decode_base(file.coded_base).fixed
     for stream, (rows, columns) in zip(layer.tiles, tile_slices(file.width, file.height), strict=True):
         shape = rows.stop - rows.start, columns.stop - columns.start
         reader = Recorder(stream)
-        model.base.walk(reader, None, shape, layer.quality)
+        model.base.walk(reader, None, shape, layer.quality_index)
         left = list(reader.symbols)
 
         def check(
@@ -92,7 +92,7 @@ def test_decoded_latents_coded_again_with_the_same_hyper_latents_give_the_same_b
             return symbols
 
         y = (fixed[:, :, rows, columns] / 1024).astype(np.float32)
-        model.base.walk(check, y, shape, layer.quality)
+        model.base.walk(check, y, shape, layer.quality_index)
 
 
 def test_encoding_the_golden_picture_again_gives_a_file_that_decodes_alike() -> None:

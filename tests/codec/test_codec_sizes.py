@@ -10,9 +10,10 @@ from codec_tools import fixed_latents, model_of, noise
 from tiny import tiny_codec
 
 from vcm.bitstream import Bitstream, ChunkKind, Layer, parse
+from vcm.bitstream.limits import crc16
 from vcm.codecs.scalable.fixed_point import gain_steps
 from vcm.codecs.scalable.model import MAX_BASE_PIXELS, picture_array
-from vcm.errors import FingerprintError, LimitError, OptionError
+from vcm.errors import FingerprintError, FormatError, LimitError, OptionError
 
 
 @pytest.mark.parametrize("scale", [8, 5, 1, None])
@@ -48,7 +49,7 @@ def test_four_tiles_stand_in_their_own_places() -> None:
     _, fixed = fixed_latents(model, file)
     y = model.analyse_picture(picture_array(picture))
     assert file.enhancement is not None
-    steps = np.exp2(-gain_steps(model.picture.tables.gain_y, file.enhancement.quality) / 32)[:, None, None]
+    steps = np.exp2(-gain_steps(model.picture.tables.gain_y, file.enhancement.quality_index) / 32)[:, None, None]
     close = (np.abs(fixed / 1024 - y) <= 0.51 * steps)[0].mean(0)
     for rows in (slice(0, 64), slice(64, 65)):
         for columns in (slice(0, 64), slice(64, 69)):
@@ -71,11 +72,14 @@ def test_a_base_that_heads_cannot_hold_is_refused_on_both_sides() -> None:
 
 
 def test_a_tile_that_networks_cannot_hold_is_refused() -> None:
+    """By the container, before any network is asked for."""
     codec = tiny_codec()
-    file = codec.encode(noise(16, 16), base_only=True)
-    layer = Layer(ChunkKind.ENHANCEMENT, 0, bytes.fromhex(codec.fingerprint_enhancement), 13, (b"",))
-    with pytest.raises(LimitError, match="tiles are too large: expected at most 4096 px, found 8192"):
-        codec.decode(file.with_layer(layer))
+    file = codec.encode(noise(16, 16)).to_bytes()
+    head = file.rindex(bytes.fromhex(codec.fingerprint_enhancement)) - 2
+    large = file[head : head + 10] + bytes([13])
+    wrong = file[:head] + large + crc16(large).to_bytes(2, "little") + file[head + 13 :]
+    with pytest.raises(FormatError, match="tile_log2 is out of range: expected 10 … 12, found 13"):
+        codec.decode(wrong)
     larger = Layer(
         ChunkKind.ENHANCEMENT,
         0,
@@ -91,7 +95,7 @@ def test_a_layer_of_other_weights_is_refused() -> None:
     file = codec.encode(noise(32, 32))
     for i, name in enumerate(("base", "enhancement")):
         layers = list(file.layers)
-        layers[i] = Layer(layers[i].kind, layers[i].quality, bytes(8), 10, layers[i].tiles)
+        layers[i] = Layer(layers[i].kind, layers[i].quality_index, bytes(8), 10, layers[i].tiles)
         other = Bitstream.build(
             width=32, height=32, codec_id=1, source=file.header.source, base_scale=file.base_scale, layers=layers
         )

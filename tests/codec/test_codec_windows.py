@@ -134,7 +134,7 @@ def test_tiles_leave_no_seams() -> None:
     file = codec.encode(picture, quality=100, base_quality=100)
     assert file.enhancement is not None
     assert len(file.enhancement.tiles) == 2
-    base = model.decode_base(file.header, file.base_layer)
+    base = model.decode_base(file.coded_base)
     exact = model._synthesise(model.analyse_picture(picture_array(picture)), base, 1023)
     coded = model.decode_picture(file.enhancement, base)
     error = np.abs(coded.astype(float) - exact).mean((0, 2))

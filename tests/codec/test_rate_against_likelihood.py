@@ -102,7 +102,7 @@ def rates(codec: Codec, picture: npt.NDArray[np.uint8], quality: float, scales: 
     model = model_of(codec)
     file = codec.encode(picture, quality=quality, base_quality=quality)
     assert file.enhancement is not None
-    base = model.decode_base(file.header, file.base_layer)
+    base = model.decode_base(file.coded_base)
     out = []
     for coder, layer, extent in (
         (model.base, file.base_layer, base.coded_size),
@@ -114,7 +114,7 @@ def rates(codec: Codec, picture: npt.NDArray[np.uint8], quality: float, scales: 
         if coder is model.picture:
             features = coder.base_features(base.fixed)
             conditions = [model.base_features(base, r, c, features) for r, c in slices]
-        out.append(priced(coder, list(layer.tiles), sizes, layer.quality, conditions, scales))
+        out.append(priced(coder, list(layer.tiles), sizes, layer.quality_index, conditions, scales))
     return out[0], out[1]
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from vcm.codecs.anchors import ANCHORS, load_anchor, parse_spec
-from vcm.codecs.protocol import MAX_PIXELS, CodecInfo, ImageCodec, QualityRange, check_image, check_size
+from vcm.codecs.protocol import CodecInfo, ImageCodec, QualityRange, check_image, check_size
 from vcm.errors import LimitError, MissingDependencyError, OptionError
+from vcm.limits import MAX_PIXELS
 
 
 def test_quality_range_accepts_its_ends_and_nothing_beyond() -> None:

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from vcm.errors import ImageError
-from vcm.io.pictures import MAX_PIXELS, AlphaWarning, SourceImage, load_image
+from vcm.io.pictures import AlphaWarning, SourceImage, load_image
+from vcm.limits import MAX_PIXELS
 
 W, H = 40, 24
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -18,11 +18,10 @@ from vcm.api.arguments import check_target, device_of, quality_index, whole_numb
 from vcm.api.cost import Cost, count_costs
 from vcm.api.rate import search_quality
 from vcm.api.sources import StreamSource, base_of, items_of, one_or_many, whole_of
-from vcm.bitstream import Bitstream, Layer, Metadata, SourceKind
-from vcm.bitstream.limits import MAX_QUALITY
-from vcm.codecs.scalable.model import CODEC_ID, BaseLatents, default_base_scale, picture_array
+from vcm.bitstream import MAX_QUALITY, BaseLayer, Bitstream, Metadata, SourceKind
+from vcm.codecs.scalable.model import BaseLatents, default_base_scale, picture_array
 from vcm.codecs.scalable.torch_networks import on_device, torch_model
-from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError
+from vcm.errors import HeadError, ImageError, LayerError, OptionError
 from vcm.io.metadata import without_orientation
 from vcm.io.pictures import SourceImage, load_image
 from vcm.runtime.networks import Array
@@ -117,8 +116,8 @@ class Codec:
         y = self._model.analyse_base(x, scale)
 
         def base_file(at: int) -> tuple[Bitstream, BaseLatents]:
-            layer, latents = self._model.encode_base(y, (source.width, source.height), scale, at)
-            return _file(source, scale, [layer]), latents
+            base, latents = self._model.encode_base(y, (source.width, source.height), scale, at)
+            return _file(source, base), latents
 
         if base_only and target_bpp is not None:
             return search_quality(lambda at: base_file(at)[0], target_bpp, lambda file: file.base_bpp, 4)
@@ -193,9 +192,7 @@ class Codec:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _base(self, file: Bitstream) -> BaseLatents:
-        if file.codec_id != CODEC_ID:
-            raise FingerprintError("the file was written by another codec", expected=CODEC_ID, found=file.codec_id)
-        return self._model.decode_base(file.header, file.base_layer)
+        return self._model.decode_base(file.coded_base)
 
     def _latents(self, source: StreamSource) -> tuple[Latents, int]:
         """Latents, and the bytes that were read for them."""
@@ -367,12 +364,9 @@ class Codec:
         return count_costs(self, width, height)
 
 
-def _file(source: SourceImage, scale: int, layers: Sequence[Layer]) -> Bitstream:
-    return Bitstream.build(
-        width=source.width, height=source.height, codec_id=CODEC_ID,
-        source=SourceKind(source.bit_depth, source.grey, source.alpha), base_scale=scale, layers=layers,
-        metadata=Metadata(exif=source.exif, icc=source.icc),
-    )  # fmt: skip
+def _file(source: SourceImage, base: BaseLayer) -> Bitstream:
+    kind = SourceKind(source.bit_depth, source.grey, source.alpha)
+    return Bitstream.of_base(base, source=kind, metadata=Metadata(exif=source.exif, icc=source.icc))
 
 
 def _picture(pixels: npt.NDArray[np.uint8], file: Bitstream, *, preview: bool) -> Image.Image:

@@ -3,7 +3,7 @@
 Imports neither torch nor numpy, so that a server, a proxy or a camera can cut, check and append layers without them.
 
     >>> from vcm.bitstream import Bitstream, ChunkKind, Layer, SourceKind, parse
-    >>> base = Layer(ChunkKind.BASE, quality=500, fingerprint=bytes(8), tile_log2=10, tiles=(b"stream",))
+    >>> base = Layer(ChunkKind.BASE, quality_index=500, fingerprint=bytes(8), tile_log2=10, tiles=(b"stream",))
     >>> file = Bitstream.build(width=640, height=480, codec_id=1, source=SourceKind(), base_scale=8, layers=[base])
     >>> len(file.base), parse(file.to_bytes()) == file
     (47, True)
@@ -11,6 +11,7 @@ Imports neither torch nor numpy, so that a server, a proxy or a camera can cut, 
 
 from __future__ import annotations
 
+from vcm.bitstream.base_layer import BaseLayer
 from vcm.bitstream.chunks import FRAME_BYTES, Chunk, ChunkKind, Layer, Metadata
 from vcm.bitstream.geometry import coded_size, tile_grid, tiles
 from vcm.bitstream.header import FORMAT_VERSION, HEADER_BYTES, MAGIC, Header, SourceKind
@@ -21,7 +22,10 @@ from vcm.bitstream.limits import (
     MAX_LAYERS,
     MAX_METADATA_BYTES,
     MAX_PIXELS,
+    MAX_QUALITY,
     MAX_SIDE,
+    MAX_TILE_LOG2,
+    MIN_TILE_LOG2,
 )
 from vcm.bitstream.reader import BaseRead, append_layer, parse, read, read_base
 from vcm.bitstream.stream import Bitstream, LayerSpan
@@ -37,7 +41,11 @@ __all__ = [
     "MAX_LAYERS",
     "MAX_METADATA_BYTES",
     "MAX_PIXELS",
+    "MAX_QUALITY",
     "MAX_SIDE",
+    "MAX_TILE_LOG2",
+    "MIN_TILE_LOG2",
+    "BaseLayer",
     "BaseRead",
     "Bitstream",
     "Chunk",

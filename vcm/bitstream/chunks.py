@@ -113,9 +113,9 @@ class Layer:
 
     Attributes:
         kind: BASE or ENHANCEMENT.
-        quality: 0 … 1023, on the codec's own scale.
+        quality_index: 0 … 1023, on the codec's own scale.
         fingerprint: 8 bytes, of the tensors that decoding this layer depends on.
-        tile_log2: log2 of the side of a tile in pixels of the layer's coded picture, 10 … 16.
+        tile_log2: log2 of the side of a tile in pixels of the layer's coded picture, 10 … 12.
         tiles: one entropy-coded stream per tile, row by row; an empty stream is allowed.
 
     Raises:
@@ -124,7 +124,7 @@ class Layer:
     """
 
     kind: ChunkKind
-    quality: int
+    quality_index: int
     fingerprint: bytes
     tile_log2: int
     tiles: tuple[bytes, ...] = field(repr=False)
@@ -132,7 +132,7 @@ class Layer:
     def __post_init__(self) -> None:
         if self.kind not in LAYER_KINDS:
             raise OptionError("a layer has the wrong kind", expected="BASE or ENHANCEMENT", found=self.kind)
-        check_range("quality", self.quality, 0, MAX_QUALITY)
+        check_range("quality index", self.quality_index, 0, MAX_QUALITY)
         check_bytes("fingerprint", self.fingerprint)
         if len(self.fingerprint) != FINGERPRINT_BYTES:
             raise OptionError(
@@ -150,6 +150,11 @@ class Layer:
             raise LimitError("a layer is too long", expected=f"at most {MAX_CHUNK_BYTES} bytes", found=found)
 
     @property
+    def quality(self) -> float:
+        """The quality on the scale on which encoders are asked for it, 0 … 100."""
+        return self.quality_index * 100 / MAX_QUALITY
+
+    @property
     def wire_bytes(self) -> int:
         """Bytes that the layer takes in a file, frame included."""
         return FRAME_BYTES + _layer_overhead(len(self.tiles)) + sum(map(len, self.tiles))
@@ -157,7 +162,8 @@ class Layer:
     def pack(self) -> bytes:
         """The layer as a chunk, frame included."""
         lengths = [len(tile) for tile in self.tiles[:-1]]
-        head = _LAYER.pack(self.quality, self.fingerprint, self.tile_log2) + struct.pack(f"<{len(lengths)}I", *lengths)
+        head = _LAYER.pack(self.quality_index, self.fingerprint, self.tile_log2)
+        head += struct.pack(f"<{len(lengths)}I", *lengths)
         parts = [Frame(self.kind, False, self.wire_bytes - FRAME_BYTES).pack(), head, _CRC16.pack(crc16(head))]
         for tile in self.tiles:
             parts += (_CRC32.pack(crc32c(tile)), tile)

@@ -33,7 +33,7 @@ def tile_grid(width: int, height: int, tile_log2: int) -> tuple[int, int]:
 
     Args:
         width, height: coded picture, 1 … 65535 pixels.
-        tile_log2: log2 of the side of a tile in pixels of the coded picture, 10 … 16.
+        tile_log2: log2 of the side of a tile in pixels of the coded picture, 10 … 12.
 
     Returns:
         ``(columns, rows)``, each at least 1.

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import google_crc32c
 
 from vcm.errors import FormatError, OptionError
+from vcm.limits import MAX_PIXELS, MAX_SIDE
 
 __all__ = [
     "MAX_CHUNKS", "MAX_CHUNK_BYTES", "MAX_FILE_BYTES", "MAX_KEY_BYTES", "MAX_LAYERS", "MAX_METADATA_BYTES",
@@ -17,10 +18,6 @@ __all__ = [
     "crc16", "crc32c", "found_in_file",
 ]  # fmt: skip
 
-MAX_SIDE = 65_535
-"""Largest width or height, pixels (a u16)."""
-MAX_PIXELS = 1 << 28
-"""Largest width × height, pixels."""
 MAX_CHUNKS = 1_024
 """Most chunks in a file, the layers included."""
 MAX_LAYERS = 16
@@ -34,9 +31,9 @@ MAX_FILE_BYTES = 1 << 30
 MAX_KEY_BYTES = 255
 """Longest key of a metadata entry, bytes of UTF-8."""
 MAX_QUALITY = 1_023
-"""Largest quality number of a layer (10 bits)."""
-MIN_TILE_LOG2, MAX_TILE_LOG2 = 10, 16
-"""Tiles have sides of 1024 to 65536 pixels."""
+"""Largest quality index of a layer (10 bits)."""
+MIN_TILE_LOG2, MAX_TILE_LOG2 = 10, 12
+"""Tiles have sides of 1024 to 4096 pixels: networks see a tile in one piece, and a few bytes can claim any size."""
 
 
 def check_range(what: str, value: int, low: int, high: int) -> None:

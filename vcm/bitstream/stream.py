@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 
+from vcm.bitstream.base_layer import BaseLayer
 from vcm.bitstream.chunks import LAYER_KINDS, METADATA_KINDS, Chunk, ChunkKind, Layer, Metadata
 from vcm.bitstream.geometry import tile_grid
 from vcm.bitstream.header import HEADER_BYTES, Header, SourceKind
@@ -159,6 +160,34 @@ class Bitstream:
         base, *enhancements = layers
         header = Header(codec_id, width, height, source, base_scale, HEADER_BYTES + base.wire_bytes)
         return cls(header, (base, *(metadata or Metadata()).to_chunks(), *enhancements, *extra))
+
+    @classmethod
+    def of_base(
+        cls, base: BaseLayer, *, source: SourceKind, metadata: Metadata | None = None, extra: Sequence[Chunk] = ()
+    ) -> Bitstream:
+        """A file of a base layer alone.
+
+        Args:
+            base: the layer.
+            source: kind of the source picture.
+            metadata, extra: as of :meth:`build`.
+
+        Raises:
+            FormatError, LimitError: as the class says.
+        """
+        return cls.build(
+            width=base.width, height=base.height, codec_id=base.codec_id, source=source, base_scale=base.scale,
+            layers=[base.as_layer()], metadata=metadata, extra=extra,
+        )  # fmt: skip
+
+    @property
+    def coded_base(self) -> BaseLayer:
+        """The base layer, apart from this file."""
+        h, layer = self.header, self.base_layer
+        return BaseLayer(
+            h.codec_id, h.width, h.height, h.base_scale, layer.quality_index, layer.fingerprint, layer.tile_log2,
+            layer.tiles,
+        )  # fmt: skip
 
     @property
     def width(self) -> int:

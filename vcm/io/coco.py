@@ -19,18 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.errors import AnnotationError, LimitError, OptionError
+from vcm.limits import MAX_SIDE
 from vcm.structures import COCO_CATEGORY_IDS, COCO_NAMES
 
 __all__ = [
-    "COCO_CATEGORIES", "MAX_JSON_BYTES", "MAX_SIDE", "Category", "CocoGroundTruth", "CocoImage", "CocoResults",
+    "COCO_CATEGORIES", "MAX_JSON_BYTES", "Category", "CocoGroundTruth", "CocoImage", "CocoResults",
     "read_results",
 ]  # fmt: skip
 
 MAX_JSON_BYTES = 1 << 30
 """Largest annotation file that is read (COCO's largest, train2017 instances, has 0.45 GB)."""
-
-MAX_SIDE = 65_535
-"""Largest width or height of a picture."""
 
 MAX_COORDINATE = 1e10
 """Largest box coordinate or area; COCO's own evaluation ignores larger areas without a word."""

@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from vcm.errors import ImageError, reason
 from vcm.io.colours import DEEP_MODES, GREY_MODES, to_rgb
 from vcm.io.metadata import picture_exif
+from vcm.limits import MAX_PIXELS, MAX_SIDE
 
 if TYPE_CHECKING:
     import torch
@@ -30,14 +31,10 @@ if TYPE_CHECKING:
         | torch.Tensor
     )  # fmt: skip
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "MIN_SIDE", "AlphaWarning", "SourceImage", "check_size", "load_image"]
+__all__ = ["MIN_SIDE", "AlphaWarning", "SourceImage", "check_size", "load_image"]
 
 MIN_SIDE = 16
 """Smallest width and height that can be coded, pixels."""
-MAX_SIDE = 65535
-"""Largest width and height, pixels."""
-MAX_PIXELS = 1 << 28
-"""Most pixels in one picture."""
 
 # A PNG byte can inflate to at most about 1,032 bytes of 8 one-bit pixels; a JPEG byte stands for fewer pixels still.
 # A big picture in a file smaller than this is a lie in the header, refused before its memory is taken.

@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 
 from vcm.bitstream import (
     MAX_PIXELS,
+    MAX_QUALITY,
     MAX_SIDE,
+    MAX_TILE_LOG2,
+    MIN_TILE_LOG2,
     Bitstream,
     Chunk,
     ChunkKind,
@@ -75,9 +78,9 @@ def layers(kind: ChunkKind, header: Header, *, max_stream: int = 20) -> st.Searc
         columns, rows = tile_grid(*header.coded_size(kind), log2)
         streams = st.lists(st.binary(max_size=max_stream), min_size=columns * rows, max_size=columns * rows).map(tuple)
         fingerprints = st.binary(min_size=8, max_size=8)
-        return st.builds(Layer, st.just(kind), st.integers(0, 1023), fingerprints, st.just(log2), streams)
+        return st.builds(Layer, st.just(kind), st.integers(0, MAX_QUALITY), fingerprints, st.just(log2), streams)
 
-    return st.integers(10, 16).flatmap(of_size)
+    return st.integers(MIN_TILE_LOG2, MAX_TILE_LOG2).flatmap(of_size)
 
 
 @st.composite
