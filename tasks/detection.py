@@ -131,7 +131,8 @@ class DetectionHead(nn.Module):
         Args:
             latents: decoded base latents.
             score: least score kept, 0 … 1.
-            nms_iou: overlap above which the weaker box of one class is dropped.
+            nms_iou: overlap above which the weaker box of one class is dropped; less is enough between large boxes
+                (:func:`vcm.tasks.postprocessing.boxes_from_arrays`).
 
         Raises:
             OptionError: ``score`` is outside 0 … 1.

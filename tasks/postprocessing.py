@@ -7,15 +7,37 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BINS", "MAX_DETECTIONS", "NMS_IOU", "STRIDES", "boxes_from_arrays", "suppress"]
+__all__ = [
+    "AVERAGE_SHARE",
+    "BINS",
+    "LARGE_IOU",
+    "LARGE_SIDE",
+    "MAX_DETECTIONS",
+    "NMS_IOU",
+    "STRIDES",
+    "SUPPRESSION",
+    "average",
+    "boxes_from_arrays",
+    "suppress",
+]
 
 STRIDES = (8, 16, 32, 64)
 """Pixels of the coded picture per position, of each of the detector's grids."""
 BINS = 8
 """Values of the distribution over distances to each side of a box, in strides."""
-# Chosen on the 200 held-out pictures (docs/training.md): at the teacher's 0.6 a large object keeps several boxes.
+# All four chosen on the 200 held-out pictures (docs/training.md).
 NMS_IOU = 0.5
 """Overlap above which the weaker of two boxes of one class is dropped."""
+# A position of stride 32 reaches 7 · 32 = 224 px to each side. From off the middle of a larger object its boxes end too
+# soon, each at another place, and overlap by 0.3 to 0.5.
+LARGE_SIDE = 256
+"""Longer side from which on a box counts as large, pixels of the coded picture."""
+LARGE_IOU = 0.3
+"""Overlap above which the weaker of two large boxes of one class is dropped."""
+AVERAGE_SHARE = 0.5
+"""Share of a kept box's score that a dropped one must have to count in the average of their places."""
+SUPPRESSION = f"{NMS_IOU:g}, {LARGE_IOU:g} above {LARGE_SIDE} px, averaged from {AVERAGE_SHARE:g} of the score"
+"""All of it in words, for records of evaluation: a result is another where this is another."""
 MAX_DETECTIONS = 100
 """Most boxes of a picture."""
 _CANDIDATES = 1000
@@ -41,13 +63,16 @@ def boxes_from_arrays(
         coded_size: (width, height) of the coded picture, pixels; boxes are clipped to it.
         source_size: (width, height) of the source picture, pixels.
         score: least probability kept, 0 … 1.
-        nms_iou: overlap above which the weaker box of one class is dropped.
+        nms_iou: overlap above which the weaker box of one class is dropped; at most :data:`LARGE_IOU` counts where
+            both are longer than :data:`LARGE_SIDE`.
 
     Returns:
         boxes float32 (N, 4) x1 y1 x2 y2 in source pixels, scores float32 (N,), classes int64 (N,); best first, N at
         most :data:`MAX_DETECTIONS`.
     """
-    found = [(level, *_likely(grid.reshape(len(grid), -1), score)) for level, grid in enumerate(logits)]
+    # What averages may use, so that a box's place does not depend on the least score that is asked for.
+    least = score * AVERAGE_SHARE
+    found = [(level, *_likely(grid.reshape(len(grid), -1), least)) for level, grid in enumerate(logits)]
     levels = np.concatenate([np.full(len(scores), level) for level, scores, _, _ in found])
     scores, positions, classes = (np.concatenate([part[i] for part in found]) for i in (1, 2, 3))
     order = np.argsort(-scores, kind="stable")[:_CANDIDATES]
@@ -59,10 +84,14 @@ def boxes_from_arrays(
     limit = np.array(coded_size * 2, dtype=np.float32)
     np.clip(boxes, 0, limit, out=boxes)
     good = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
-    kept = good[suppress(boxes[good], scores[good], classes[good], nms_iou, MAX_DETECTIONS)]
+    boxes, scores, classes = boxes[good], scores[good], classes[good]
+    large = LARGE_SIDE, min(LARGE_IOU, nms_iou)
+    kept = suppress(boxes, scores, classes, nms_iou, MAX_DETECTIONS, large=large)
+    kept = kept[scores[kept] >= score]
     factor = np.array([s / c for s, c in zip(source_size, coded_size, strict=True)] * 2, dtype=np.float32)
     # Rounding may carry a side past the picture's; clipped again.
-    scaled = np.minimum(boxes[kept] * factor, np.array(source_size * 2, dtype=np.float32))
+    places = average(boxes, scores, classes, kept, nms_iou)
+    scaled = np.minimum(places * factor, np.array(source_size * 2, dtype=np.float32))
     return scaled, scores[kept], classes[kept]
 
 
@@ -88,7 +117,15 @@ def _decoded(bins: _Floats, positions: _Ints, stride: int) -> _Floats:
     return np.stack([x - distance[0], y - distance[1], x + distance[2], y + distance[3]], axis=1)
 
 
-def suppress(boxes: _Floats, scores: _Floats, labels: _Ints, iou: float, limit: int) -> _Ints:
+def suppress(
+    boxes: _Floats,
+    scores: _Floats,
+    labels: _Ints,
+    iou: float,
+    limit: int,
+    *,
+    large: tuple[float, float] | None = None,
+) -> _Ints:
     """Greedy non-maximum suppression within each class.
 
     Args:
@@ -97,14 +134,15 @@ def suppress(boxes: _Floats, scores: _Floats, labels: _Ints, iou: float, limit: 
         labels: int64 (N,).
         iou: a box that overlaps a better one of its class by more is dropped.
         limit: most boxes kept.
+        large: (side, iou): another threshold between two boxes whose longer sides are both above ``side``.
 
     Returns:
         int64, indexes of the boxes kept, best first; of equal scores the earlier first.
     """
     order = np.argsort(-scores, kind="stable")
     boxes, labels = boxes[order], labels[order]
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    threshold = np.float64(iou)  # compared in float64, as torchvision's NMS does
+    longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+    side, large_iou = large or (np.inf, iou)
     left = np.ones(len(order), dtype=bool)
     kept: list[int] = []
     while len(kept) < limit and left.any():
@@ -114,9 +152,42 @@ def suppress(boxes: _Floats, scores: _Floats, labels: _Ints, iou: float, limit: 
         rivals = np.flatnonzero(left & (labels == labels[best]))
         if not len(rivals):
             continue
-        corner = np.minimum(boxes[best, 2:], boxes[rivals, 2:])
-        corner -= np.maximum(boxes[best, :2], boxes[rivals, :2])
-        shared = corner.clip(0).prod(axis=1)
-        with np.errstate(invalid="ignore"):  # two boxes without area overlap by 0 / 0: not at all
-            left[rivals[shared / (areas[best] + areas[rivals] - shared) > threshold]] = False
+        # Compared in float64, as torchvision's NMS does.
+        threshold = np.where((longer[rivals] > side) & (longer[best] > side), np.float64(large_iou), np.float64(iou))
+        left[rivals[_overlaps(boxes[best], boxes[rivals]) > threshold]] = False
     return order[kept]
+
+
+def average(boxes: _Floats, scores: _Floats, labels: _Ints, kept: _Ints, iou: float) -> _Floats:
+    """Places of boxes, averaged over what suppression drops for them (box voting: Gidaris & Komodakis 2015, section 4).
+
+    Args:
+        boxes: float32 (N, 4) x1 y1 x2 y2, of positive area.
+        scores: float32 (N,).
+        labels: int64 (N,).
+        kept: int64 (n,), indexes of those whose places are wanted.
+        iou: those of its class that overlap a box by more count, if they have :data:`AVERAGE_SHARE` of its score.
+
+    Returns:
+        float32 (n, 4), weighted by score · IoU².
+    """
+    places = np.empty((len(kept), 4), dtype=np.float32)
+    for row, best in enumerate(kept):
+        near = np.flatnonzero((labels == labels[best]) & (scores >= AVERAGE_SHARE * scores[best]))
+        overlaps = _overlaps(boxes[best], boxes[near])
+        counts = (overlaps > iou) | (near == best)
+        near, overlaps = near[counts], overlaps[counts]
+        weights = np.maximum(scores[near], np.float32(1e-30)) * overlaps**2  # the least score of float32 is 0
+        places[row] = (weights[:, None] * boxes[near]).sum(axis=0) / weights.sum()
+    return places
+
+
+def _overlaps(box: _Floats, others: _Floats) -> _Floats:
+    """IoU of one box (4,) with others (n, 4)."""
+    corner = np.minimum(box[2:], others[:, 2:])
+    corner -= np.maximum(box[:2], others[:, :2])
+    shared = corner.clip(0).prod(axis=1)
+    areas = (others[:, 2] - others[:, 0]) * (others[:, 3] - others[:, 1])
+    with np.errstate(invalid="ignore"):  # two boxes without area overlap by 0 / 0: not at all
+        overlaps: _Floats = shared / ((box[2] - box[0]) * (box[3] - box[1]) + areas - shared)
+    return overlaps

@@ -10,7 +10,7 @@ from vcm.codecs.scalable.model import BASE_SIDE
 from vcm.errors import OptionError
 from vcm.eval.machines.protocol import MachineInfo
 from vcm.structures import Detections
-from vcm.tasks.postprocessing import NMS_IOU
+from vcm.tasks.postprocessing import SUPPRESSION
 from vcm.twin import load_twin
 
 __all__ = ["GROUP", "SCORE", "TWINS", "TwinMachine", "load_twins"]
@@ -54,7 +54,7 @@ class TwinMachine:
         """Fingerprint of all its weights, the trunk's included."""
         settings = (
             ("base_side", str(BASE_SIDE)),
-            ("nms_iou", str(NMS_IOU)),
+            ("suppression", SUPPRESSION),
             ("score_threshold", str(SCORE)),
             ("trunk", self._twin.trunk),
             ("trained", self._twin.trained),

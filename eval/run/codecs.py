@@ -16,7 +16,7 @@ from vcm.codecs.protocol import CodecInfo, Complexity, Image, ImageCodec, Qualit
 from vcm.codecs.scalable.model import BASE_SIDE
 from vcm.errors import OptionError
 from vcm.structures import Detections
-from vcm.tasks.postprocessing import NMS_IOU
+from vcm.tasks.postprocessing import SUPPRESSION
 from vcm.weights.registry import find_weights
 
 __all__ = ["MODELS", "SCORE", "VcmBaseCodec", "VcmCodec", "load_codecs"]
@@ -129,7 +129,7 @@ class VcmBaseCodec(_Ours):
     def describe(self) -> CodecInfo:
         """Fingerprint of the base layer, and the digest of the weights file."""
         complexity = self._complexity("base-only encode", "base decode + detect")
-        settings = (("base_side", BASE_SIDE), ("nms_iou", NMS_IOU), ("score_threshold", SCORE), self._digest())
+        settings = (("base_side", BASE_SIDE), ("suppression", SUPPRESSION), ("score_threshold", SCORE), self._digest())
         return CodecInfo(self.name, self._codec.fingerprint, settings, complexity)
 
 

@@ -8,10 +8,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torchvision.ops import nms
+from torchvision.ops import box_iou, nms
 
 from vcm.tasks.detection import decode_boxes
-from vcm.tasks.postprocessing import BINS, MAX_DETECTIONS, STRIDES, boxes_from_arrays, suppress
+from vcm.tasks.postprocessing import (
+    AVERAGE_SHARE,
+    BINS,
+    LARGE_IOU,
+    LARGE_SIDE,
+    MAX_DETECTIONS,
+    STRIDES,
+    average,
+    boxes_from_arrays,
+    suppress,
+)
 
 Arrays = list[npt.NDArray[np.float32]]
 
@@ -51,11 +61,11 @@ def raw(seed: int, classes: int = 5, side: int = 128) -> tuple[Arrays, Arrays]:
 @pytest.mark.parametrize("score", [0.0, 0.05, 0.5])
 @pytest.mark.parametrize("seed", range(3))
 def test_boxes_are_those_of_torch(seed: int, score: float) -> None:
-    """The whole way again in torch: all boxes decoded, all scores compared, torchvision's suppression."""
+    """The whole way again in torch: all boxes decoded, all scores compared, torchvision's suppression, averages."""
     logits, bins = raw(seed)
     boxes = torch.cat([decode_boxes(torch.from_numpy(b)[None], s)[0] for b, s in zip(bins, STRIDES, strict=True)])
     scores = torch.cat([torch.from_numpy(x).flatten(1).t() for x in logits]).sigmoid()
-    found = (scores >= score).nonzero()
+    found = (scores >= score / 2).nonzero()
     values = scores[found[:, 0], found[:, 1]]
     order = values.argsort(descending=True, stable=True)[:1000]
     found, values = found[order], values[order]
@@ -64,11 +74,66 @@ def test_boxes_are_those_of_torch(seed: int, score: float) -> None:
     for label in range(5):
         members = (found[:, 1] == label).nonzero()[:, 0]
         kept += members[nms(picked[members], values[members], 0.5)].tolist()
-    kept = [i for i in sorted(kept) if picked[i, 2] > picked[i, 0] and picked[i, 3] > picked[i, 1]][:MAX_DETECTIONS]
+    area = (picked[:, 2] - picked[:, 0]) * (picked[:, 3] - picked[:, 1])
+    kept = [i for i in sorted(kept) if area[i] > 0 and values[i] >= score][:MAX_DETECTIONS]
+    overlaps = box_iou(picked, picked).nan_to_num()
+    same = found[:, 1, None] == found[None, :, 1]
+    counts = same & (values >= AVERAGE_SHARE * values[:, None]) & (overlaps > 0.5)
+    weights = counts * values * overlaps**2
+    places = (weights @ picked / weights.sum(1, keepdim=True))[kept]
 
     mine = boxes_from_arrays(logits, bins, coded_size=(120, 100), source_size=(240, 200), score=score)
     assert mine[0].dtype == mine[1].dtype == np.float32
     assert mine[2].tolist() == found[kept, 1].tolist()
     np.testing.assert_allclose(mine[1], values[kept].numpy(), rtol=1e-6)
-    np.testing.assert_allclose(mine[0], 2 * picked[kept].numpy(), atol=1e-3)
+    np.testing.assert_allclose(mine[0], 2 * places.numpy(), atol=1e-3)
     assert len(kept) > 10
+
+
+def test_a_higher_score_gives_the_first_of_the_same_boxes() -> None:
+    sizes = {"coded_size": (120, 100), "source_size": (240, 200)}
+    some, fewer = (boxes_from_arrays(*raw(7), score=score, **sizes) for score in (0.85, 0.9))
+    assert 5 < len(fewer[1]) < len(some[1]) < MAX_DETECTIONS
+    for a, b in zip(fewer, some, strict=True):
+        np.testing.assert_array_equal(a, b[: len(a)])
+
+
+@pytest.mark.parametrize(("length", "shift", "kept"), [(300, 0.45, 1), (300, 0.6, 2), (250, 0.45, 2), (250, 0.3, 1)])
+def test_large_boxes_of_one_object_overlap_by_less(length: float, shift: float, kept: int) -> None:
+    """A shift by a share s of the length is an overlap of (1 - s) / (1 + s): 0.38, 0.25, 0.54."""
+    left = shift * length
+    boxes = np.array([[0, 0, length, 40], [left, 0, left + length, 40]], dtype=np.float32)
+    scores, labels = np.array([0.9, 0.8], dtype=np.float32), np.zeros(2, dtype=np.int64)
+    assert len(suppress(boxes, scores, labels, 0.5, 10, large=(LARGE_SIDE, LARGE_IOU))) == kept
+
+
+def test_both_boxes_must_be_large() -> None:
+    boxes = np.array([[0, 0, 300, 40], [0, 0, 120, 40]], dtype=np.float32)
+    scores, labels = np.array([0.9, 0.8], dtype=np.float32), np.zeros(2, dtype=np.int64)
+    assert len(suppress(boxes, scores, labels, 0.5, 10, large=(LARGE_SIDE, LARGE_IOU))) == 2
+
+
+def test_two_halves_of_an_object_beyond_the_reach_of_a_stride_are_one() -> None:
+    """Positions of stride 32 at (96, 192) and (352, 192) see a box from 0 to 448; each reaches 224 px to a side."""
+    logits = [np.full((2, 512 // s, 512 // s), -20, dtype=np.float32) for s in STRIDES]
+    bins = [np.zeros((4 * BINS, 512 // s, 512 // s), dtype=np.float32) for s in STRIDES]
+    for column, logit, left, right in ((3, 1.0, 3, 7), (11, 0.5, 7, 3)):
+        logits[2][1, 6, column] = logit
+        for side, distance in enumerate((left, 4, right, 4)):
+            bins[2][side * BINS + distance, 6, column] = 100
+    boxes, _, classes = boxes_from_arrays(logits, bins, coded_size=(512, 512), source_size=(512, 512), score=0.3)
+    assert boxes.tolist() == [[0, 64, 320, 320]]
+    assert classes.tolist() == [1]
+
+
+def test_average_by_hand() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 9], [0, 0, 10, 4], [0, 0, 10, 6]], dtype=np.float32)
+    scores = np.array(
+        [0.8, 0.6, 0.3, 0.7, 0.8], dtype=np.float32
+    )  # the third has too little, the fourth's is below 0.5
+    labels = np.array([0, 0, 0, 0, 1])
+    found = average(boxes, scores, labels, np.array([0]), 0.5)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [[0, 0, 10, (0.8 * 10 + 0.6 * 0.64 * 8) / (0.8 + 0.6 * 0.64)]], rtol=1e-6)
+    alone = average(boxes, np.zeros(5, dtype=np.float32), labels, np.array([4]), 1.0)
+    np.testing.assert_allclose(alone, boxes[[4]])
