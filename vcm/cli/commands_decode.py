@@ -38,14 +38,8 @@ def decode(
     from vcm.cli import files as names
     from vcm.cli import output as out
     from vcm.cli.models import Models
-    from vcm.io.save import picture_bytes, picture_format, save_picture
 
-    targets = names.plan_outputs(files, output, ".decoded.png", force=force)
-    for target in targets.values():
-        if target != names.STREAM:
-            picture_format(target)
-    if names.STREAM in targets.values():
-        out.take_stdout(json=json)
+    targets = names.plan_outputs(files, output, ".decoded.png", force=force, json=json)
     models = Models(model)
 
     def work(file: Path) -> out.Row:
@@ -53,11 +47,7 @@ def decode(
         names.check_target(target)
         codec, stream = models.open(names.data_of(file), base_only=False, layers=layers)
         picture = codec.decode(stream, layers=layers)
-        exif, icc = picture.info.get("exif"), picture.info.get("icc_profile")
-        if target == names.STREAM:
-            out.write_bytes(picture_bytes(picture, "PNG", exif, icc))
-        else:
-            save_picture(picture, target, exif, icc)
+        names.write_picture(picture, target, picture.info.get("exif"), picture.info.get("icc_profile"))
         size = {"width": picture.width, "height": picture.height}
         return {"file": str(file), "output": str(target), **size, "preview": "vcm_preview" in picture.info}
 

@@ -48,9 +48,7 @@ def encode(
     from vcm.cli.models import Models
 
     _one_of(bpp, quality)
-    targets = files.plan_outputs(images, output, ".vcm", force=force)
-    if files.STREAM in targets.values():
-        out.take_stdout(json=json)
+    targets = files.plan_outputs(images, output, ".vcm", force=force, json=json)
     codec = Models(model).default()
 
     def work(image: Path) -> out.Row:
@@ -98,8 +96,8 @@ def enhance(
         raise UsageError("FILE and IMAGE cannot both be stdin", expected="a name for one of them")
     target = file
     if output is not None:
-        target = files.plan_outputs([file], output, ".vcm", also_read=[image], force=force)[file]
-    if target == files.STREAM:
+        target = files.plan_outputs([file], output, ".vcm", also_read=[image], force=force, json=json)[file]
+    elif file == files.STREAM:
         out.take_stdout(json=json)
 
     def work(file: Path) -> out.Row:

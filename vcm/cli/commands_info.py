@@ -36,7 +36,6 @@ def inspect(files: Files, json: Json = False) -> None:
 def _inspect(file: Path) -> Row:
     """One entry of what ``vcm inspect --json`` prints."""
     from vcm.bitstream import FORMAT_VERSION, read
-    from vcm.bitstream.limits import MAX_QUALITY
     from vcm.cli.files import STREAM, data_of
     from vcm.cli.models import model_of
 
@@ -54,7 +53,7 @@ def _inspect(file: Path) -> Row:
                 "name": span.name,
                 "offset": span.offset,
                 "bytes": span.bytes,
-                "quality": round(layer.quality * 100 / MAX_QUALITY, 1),
+                "quality": round(layer.quality, 1),
                 "fingerprint": layer.fingerprint.hex(),
                 "tiles": len(layer.tiles),
             }
@@ -101,7 +100,7 @@ def _show_inspected(row: Row) -> None:
     size = f"{row['width']}x{row['height']}"
     kind = f"{row['bit_depth']}-bit {'grey' if row['grey'] else 'colour'}{' with alpha' if row['alpha'] else ''}"
     bpp, base_bpp = three_digits(row["bpp"]), three_digits(row["base_bpp"])
-    out.say(f"{row['file']}: VCM version {row['format_version']}, {size}, from {kind}")
+    out.say(f"{out.input_name(row['file'])}: VCM version {row['format_version']}, {size}, from {kind}")
     out.say(f"model        {row['model'] or 'no model at hand'} (base {row['fingerprint']})")
     out.say(f"whole file   {row['total_bytes']:,} bytes, {bpp} bpp")
     out.say(f"base prefix  {row['base_bytes']:,} bytes, {base_bpp} bpp, coded at {row['base_scale']:g} of the size")

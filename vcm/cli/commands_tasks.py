@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from vcm.bitstream import Bitstream
     from vcm.cli.models import Models
     from vcm.cli.output import Row
-    from vcm.structures import Detections
 
 __all__ = ["register"]
 
@@ -56,16 +55,11 @@ def detect(
     from vcm.cli import files as names
     from vcm.cli import output as out
     from vcm.cli.models import Models
-    from vcm.io.save import picture_format
+    from vcm.io.draw import draw_detections
     from vcm.structures import DEFAULT_SCORE
 
     least = DEFAULT_SCORE if score is None else score
-    drawings = {} if draw is None else names.plan_outputs(files, draw, ".boxes.png", force=force)
-    for drawing in drawings.values():
-        if drawing != names.STREAM:
-            picture_format(drawing)
-    if names.STREAM in drawings.values():
-        out.take_stdout(json=json)
+    drawings = {} if draw is None else names.plan_outputs(files, draw, ".boxes.png", force=force, json=json)
     models = Models(model)
 
     def work(file: Path) -> out.Row:
@@ -76,7 +70,9 @@ def detect(
         else:
             found = codec.run(models.detector(codec, head), stream, score=least)
         if file in drawings:
-            _draw(_picture_of(models, source), found, least, drawings[file])
+            picture = _picture_of(models, source)
+            drawn = draw_detections(picture, found, least)
+            names.write_picture(drawn, drawings[file], icc=picture.info.get("icc_profile"))
         size = {"width": found.width, "height": found.height}
         return {"file": str(file), **size, "bytes_read": found.bytes_read, "detections": found.to_json()}
 
@@ -106,7 +102,7 @@ def classify(
         return {"file": str(file), "bytes_read": found.bytes_read, "classes": classes}
 
     def show(row: out.Row) -> None:
-        out.say(f"{row['file']}: {row['bytes_read']:,} bytes read")
+        out.say(f"{out.input_name(row['file'])}: {row['bytes_read']:,} bytes read")
         out.print_table(("class", "score"), [(c["label"], f"{c['score']:.3f}") for c in row["classes"]])
 
     raise typer.Exit(out.each(files, "classifying", work, None if json else show))
@@ -134,19 +130,6 @@ def _picture_of(models: Models, source: Path | bytes) -> Image.Image:
     return codec.decode(stream)
 
 
-def _draw(picture: Image.Image, found: Detections, score: float, target: Path) -> None:
-    from vcm.cli import output as out
-    from vcm.cli.files import STREAM
-    from vcm.io.draw import draw_detections
-    from vcm.io.save import picture_bytes, save_picture
-
-    drawn, icc = draw_detections(picture, found, score), picture.info.get("icc_profile")
-    if target == STREAM:
-        out.write_bytes(picture_bytes(drawn, "PNG", icc=icc))
-    else:
-        save_picture(drawn, target, icc=icc)
-
-
 def _show_detections(row: Row) -> None:
     from vcm.cli import output as out
     from vcm.io.text import three_digits
@@ -154,7 +137,7 @@ def _show_detections(row: Row) -> None:
     found, width, height, count = row["detections"], row["width"], row["height"], row["bytes_read"]
     objects = f"{len(found)} object{'' if len(found) == 1 else 's'}"
     bpp = three_digits(count * 8 / (width * height))
-    out.say(f"{row['file']}: {width}x{height}, {objects}, {count:,} bytes read ({bpp} bpp)")
+    out.say(f"{out.input_name(row['file'])}: {width}x{height}, {objects}, {count:,} bytes read ({bpp} bpp)")
     if found:
         rows = [(one["label"], f"{one['score']:.2f}", *(f"{value:.0f}" for value in one["box"])) for one in found]
         out.print_table(("label", "score", "x1", "y1", "x2", "y2"), rows)

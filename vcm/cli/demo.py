@@ -14,7 +14,7 @@ from PIL import Image
 from vcm.cli import files, output
 from vcm.cli.models import Models
 from vcm.io.draw import PanelRow, panel
-from vcm.io.save import picture_format, save_picture
+from vcm.io.save import save_picture
 from vcm.io.text import three_digits
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ def run_demo(target: Path, model: str, quality: float) -> None:
         OutputError: ``target`` cannot be written; found out before any work.
         VcmError: as loading, coding and detecting say.
     """
-    picture_format(target)
     files.plan_outputs([target.with_suffix(".photograph")], str(target), target.suffix, force=True)
     codec = Models(model).default()
     rows: list[PanelRow] = []

@@ -6,10 +6,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from vcm.cli.output import take_stdout, write_bytes
 from vcm.errors import InputError, OutputError, UsageError, reason
 
-__all__ = ["STREAM", "check_target", "data_of", "is_vcm", "plan_outputs", "shown"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["STREAM", "check_target", "data_of", "is_vcm", "plan_outputs", "shown", "write_picture"]
 
 STREAM = Path("-")
 """Names stdin among the inputs and stdout as an output; a file of that name is ``./-``."""
@@ -23,6 +28,20 @@ _PICTURES = frozenset(
 def shown(target: Path) -> str:
     """An output's name for a person."""
     return "stdout" if target == STREAM else str(target)
+
+
+def write_picture(picture: Image.Image, target: Path, exif: bytes | None = None, icc: bytes | None = None) -> None:
+    """To a file, or as a PNG to stdout.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from vcm.io.save import picture_bytes, save_picture
+
+    if target == STREAM:
+        write_bytes(picture_bytes(picture, "PNG", exif, icc))
+    else:
+        save_picture(picture, target, exif, icc)
 
 
 def data_of(path: Path) -> Path | bytes:
@@ -65,25 +84,32 @@ def _starts_with(path: Path, magic: bytes) -> bool:
 
 
 def plan_outputs(
-    inputs: Sequence[Path], output: str | None, suffix: str, *, also_read: Sequence[Path] = (), force: bool = False
+    inputs: Sequence[Path],
+    output: str | None,
+    suffix: str,
+    *,
+    also_read: Sequence[Path] = (),
+    force: bool = False,
+    json: bool = False,
 ) -> dict[Path, Path]:
-    """Where the output of each input goes.
+    """Where the output of each input goes. If that is stdout, text goes to stderr from here on.
 
     Args:
         inputs: at least one.
         output: ``None``: beside each input, on stdout for stdin. For one input a file, unless it is a folder or ends in
             a slash, or ``-`` for stdout. For several inputs a folder, made if it is not there.
-        suffix: of the outputs, where ``output`` does not name the file.
+        suffix: of the outputs, where ``output`` does not name the file. All but ``.vcm`` are pictures.
         also_read: further files that must not be overwritten.
         force: write over a file that ``output`` names, whatever it is.
+        json: a JSON document is to be printed.
 
     Returns:
         The output of each input. Folders beside inputs are not checked: see :func:`check_target`.
 
     Raises:
         UsageError: several inputs but one output file, two inputs with the same output, an output that is an input, or
-            one that is there and may be somebody's original.
-        OutputError: the folder of ``output`` cannot be made or written.
+            one that is there and may be somebody's original; stdout is a terminal or wanted by ``json`` as well.
+        OutputError: the folder of ``output`` cannot be made or written, or no picture format has its extension.
     """
     if not all(path.name for path in (*inputs, *also_read)):
         raise UsageError("an input has no name", expected="a file", found="an empty name or a root folder")
@@ -104,6 +130,10 @@ def plan_outputs(
         check_target(targets[0])
         if targets[0] != STREAM and not force:
             _check_replaced(targets[0], vcm=suffix == ".vcm")
+    if suffix != ".vcm":
+        _check_formats(targets)
+    if STREAM in targets:
+        take_stdout(json=json)
     return dict(zip(inputs, targets, strict=True))
 
 
@@ -118,6 +148,14 @@ def _check_targets(inputs: Sequence[Path], targets: Sequence[Path], also_read: S
             expected, found = "one each", f"{first[place]}, {source}"
             raise UsageError(f"two inputs would be written to {shown(target)}", expected=expected, found=found)
         first[place] = source
+
+
+def _check_formats(targets: Sequence[Path]) -> None:
+    from vcm.io.save import picture_format
+
+    for target in targets:
+        if target != STREAM:
+            picture_format(target)
 
 
 def _check_replaced(target: Path, *, vcm: bool) -> None:

@@ -29,7 +29,7 @@ class Models:
         # The process is ours: pictures of all sizes that we code are wanted, and Pillow by itself is more careful.
         from PIL import Image
 
-        from vcm.io.pictures import MAX_PIXELS
+        from vcm.limits import MAX_PIXELS
 
         Image.MAX_IMAGE_PIXELS = MAX_PIXELS
         self._loaded: dict[str | Path, Codec] = {}

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 __all__ = [
-    "Row", "StdoutError", "about_item", "described", "each", "error", "failed", "flush", "line", "open_streams",
-    "print_json", "print_table", "printable", "say", "state", "steps", "take_stdout", "working", "write_bytes",
+    "Row", "StdoutError", "about_item", "described", "each", "error", "failed", "flush", "input_name", "line",
+    "open_streams", "print_json", "print_table", "printable", "say", "state", "steps", "take_stdout", "working",
+    "write_bytes",
 ]  # fmt: skip
 
 _LONGEST = 2000  # characters of a line: text of files may be of any length
@@ -259,7 +260,7 @@ def each(
     state.total = len(paths)
     try:
         for path in _tracked(paths, label):
-            state.item = "stdin" if str(path) == "-" else str(path)
+            state.item = input_name(path)
             try:
                 rows.append(work(path))
                 if show is not None:
@@ -277,6 +278,11 @@ def each(
     if show is None:
         print_json(rows)
     return status
+
+
+def input_name(path: Path | str) -> str:
+    """An input's name for a person."""
+    return "stdin" if str(path) == "-" else str(path)
 
 
 def about_item(text: str) -> str:
