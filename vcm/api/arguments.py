@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from vcm.bitstream.limits import MAX_QUALITY
 from vcm.errors import OptionError
 
-__all__ = ["check_target", "device_of", "quality_index", "whole_number"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Backend", "backend_of", "check_target", "device_of", "quality_index", "whole_number"]
+
+
+Backend = Literal["auto", "torch", "onnx"]
+"""What runs networks: torch, onnxruntime (on CPUs only), or what fits the device."""
+
+
+def backend_of(backend: Any, device: str | torch.device) -> Literal["torch", "onnx"]:
+    """``torch`` or ``onnx``; ``auto`` is onnxruntime on a CPU.
+
+    Raises:
+        OptionError: there is none of that name, or onnxruntime is asked for on another device than a CPU.
+    """
+    if backend not in ("auto", "torch", "onnx"):
+        raise OptionError("no such backend", expected="auto, torch or onnx", found=backend)
+    if backend == "auto":
+        return "onnx" if str(device) == "cpu" else "torch"
+    if backend == "onnx" and str(device) != "cpu":
+        raise OptionError("onnxruntime runs on the CPU here", expected="device cpu", found=str(device))
+    return "onnx" if backend == "onnx" else "torch"
 
 
 def quality_index(name: str, quality: object) -> int:
@@ -51,6 +72,8 @@ def device_of(device: str | torch.device) -> torch.device:
     Raises:
         OptionError: torch knows no such device.
     """
+    import torch
+
     try:
         return torch.device(device)
     except RuntimeError as error:

@@ -11,29 +11,28 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
-from vcm.api.arguments import check_target, device_of, quality_index, whole_number
+from vcm.api.arguments import check_target, quality_index, whole_number
 from vcm.api.cost import Cost, count_costs
+from vcm.api.engines import engine_of
 from vcm.api.rate import search_quality
 from vcm.api.sources import StreamSource, base_of, items_of, one_or_many, whole_of
 from vcm.bitstream import MAX_QUALITY, BaseLayer, Bitstream, Metadata, SourceKind
 from vcm.codecs.scalable.model import BaseLatents, default_base_scale, picture_array
-from vcm.codecs.scalable.torch_networks import on_device, torch_model
 from vcm.errors import HeadError, ImageError, LayerError, OptionError
 from vcm.io.metadata import without_orientation
 from vcm.io.pictures import SourceImage, load_image
 from vcm.runtime.networks import Array
 from vcm.structures import DEFAULT_SCORE, Classification, Detections, Keypoints, Latents, LatentSpec
-from vcm.tasks.classification import ClassificationTask
-from vcm.tasks.detection import DetectionTask
 from vcm.tasks.protocol import Head, OtherBase
-from vcm.weights.codec_file import LoadedModel
-from vcm.weights.head_file import load_head
 
 if TYPE_CHECKING:
+    import torch
+
     from vcm.io.pictures import ImageSource
+    from vcm.weights.codec_file import LoadedModel
+    from vcm.weights.onnx_file import OnnxCodec
 
 __all__ = ["Codec"]
 
@@ -48,11 +47,13 @@ class Codec:
     pictures is a tensor (N, C, H, W), or an array (N, H, W, C) or (N, C, H, W).
 
     Args:
-        loaded: networks from :func:`vcm.weights.codec_file.load_weights`; they are not changed.
-        device: where they run.
+        loaded: networks from :func:`vcm.weights.codec_file.load_weights`, which torch runs and which are not changed,
+            or from :func:`vcm.weights.onnx_file.load_onnx`, which onnxruntime runs.
+        device: where torch runs them.
 
     Attributes:
         name: of the model.
+        backend: ``torch`` or ``onnx``.
         fingerprint: of the base layers that it writes and reads, 16 hexadecimal digits.
         fingerprint_enhancement: likewise, of its enhancement layers.
 
@@ -60,18 +61,15 @@ class Codec:
         OptionError: torch knows no such device.
     """
 
-    def __init__(self, loaded: LoadedModel, device: str | torch.device = "cpu") -> None:
-        self._device = device_of(device)
+    def __init__(self, loaded: LoadedModel | OnnxCodec, device: str | torch.device = "cpu") -> None:
         self._loaded = loaded
-        self._model = torch_model(loaded.model, self._device)
-        self._detect = on_device(loaded.detect, self._device)
-        self._classify = on_device(loaded.classify, self._device)
+        self._engine = engine_of(loaded, device)
+        self._model = self._engine.model
+        self.backend = self._engine.name
         self.name = loaded.name
         self.fingerprint = self._model.base_fingerprint.hex()
         self.fingerprint_enhancement = self._model.picture_fingerprint.hex()
-        self._heads: dict[str, Task] = {
-            "detect": DetectionTask(self._detect), "classify": ClassificationTask(self._classify)
-        }  # fmt: skip
+        self._heads: dict[str, Task] = {"detect": self._engine.detect, "classify": self._engine.classify}
         self._lock = threading.Lock()
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -194,11 +192,11 @@ class Codec:
     def _base(self, file: Bitstream) -> BaseLatents:
         return self._model.decode_base(file.coded_base)
 
-    def _latents(self, source: StreamSource) -> tuple[Latents, int]:
-        """Latents, and the bytes that were read for them."""
+    def _latents(self, source: StreamSource, *, own: bool = False) -> tuple[Latents, int]:
+        """Latents, and the bytes that were read for them; in the form that this codec's own heads read, or a tensor."""
         file, count = base_of(source)
         base = self._base(file)
-        y_hat = torch.from_numpy(base.y_hat()).to(self._device)
+        y_hat = self._engine.y_hat(base.y_hat()) if own else self._engine.tensor(base.y_hat())
         quality = base.quality_index * 100 / MAX_QUALITY
         return Latents(y_hat, self.spec, base.coded_size, base.source_size, quality), count
 
@@ -212,6 +210,7 @@ class Codec:
         Raises:
             FormatError: the file is damaged or no VCM file.
             FingerprintError: the base was written by other weights.
+            MissingDependencyError: torch is not installed, in whose tensors they come.
         """
         return self._latents(source)[0]
 
@@ -227,8 +226,8 @@ class Codec:
             FormatError, FingerprintError: as for :meth:`latents`.
             OptionError: ``score`` is out of range.
         """
-        latents, count = self._latents(source)
-        return replace(self._detect.detect(latents, score), bytes_read=count)
+        latents, count = self._latents(source, own=True)
+        return replace(self._engine.detect(latents, score), bytes_read=count)
 
     @one_or_many
     def classify(self, source: StreamSource) -> Classification:
@@ -240,8 +239,8 @@ class Codec:
         Raises:
             FormatError, FingerprintError: as for :meth:`latents`.
         """
-        latents, count = self._latents(source)
-        return replace(self._classify.classify(latents), bytes_read=count)
+        latents, count = self._latents(source, own=True)
+        return replace(self._engine.classify(latents), bytes_read=count)
 
     @one_or_many
     def decode(self, source: StreamSource, *, layers: int | None = None) -> Image.Image:
@@ -287,7 +286,7 @@ class Codec:
             FingerprintError: it was trained on another base layer.
             WeightsError: the file is no head's, or is inconsistent.
         """
-        task = self._of_file(head) if isinstance(head, str | os.PathLike) else head
+        task = self._engine.head(Path(head)) if isinstance(head, str | os.PathLike) else head
         if not callable(task):
             raise HeadError("a head is called with latents", expected="a callable", found=type(task).__name__)
         if isinstance(task, Head):
@@ -299,11 +298,6 @@ class Codec:
                 raise HeadError("a head of that name exists", found=name)
             self._heads = {**self._heads, name: task}
         return self
-
-    def _of_file(self, path: str | os.PathLike[str]) -> Head:
-        loaded = load_head(Path(path))
-        network = on_device(loaded.network, self._device)
-        return loaded.kind.task(network, self._heads["detect"])
 
     @property
     def spec(self) -> LatentSpec:
@@ -343,8 +337,10 @@ class Codec:
         """
         head = self.head(name)
 
+        own = head is self._engine.detect or head is self._engine.classify
+
         def one(file: StreamSource) -> Any:
-            latents, count = self._latents(file)
+            latents, count = self._latents(file, own=own)
             found = head(latents, **options)
             typed = isinstance(found, Detections | Classification | Keypoints)
             return replace(found, bytes_read=count) if typed else found
@@ -357,10 +353,14 @@ class Codec:
     @property
     def parameters(self) -> int:
         """Learned numbers of the codec, both layers, integer networks included; heads are not counted."""
-        return sum(t.numel() for t in self._loaded.model.state_dict().values())
+        return self._engine.parameters
 
     def complexity(self, width: int = 768, height: int = 512) -> tuple[Cost, ...]:
-        """Multiply–accumulates of whole calls on a noise picture, counted by torch's FlopCounterMode."""
+        """Multiply–accumulates of whole calls on a noise picture, counted by torch's FlopCounterMode.
+
+        Raises:
+            OptionError: torch does not run this codec, so that it cannot count.
+        """
         return count_costs(self, width, height)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vcm.errors import OptionError
+
 if TYPE_CHECKING:
     from vcm.api.codec import Codec
 
@@ -30,7 +32,13 @@ class Cost:
 
 
 def count_costs(codec: Codec, width: int, height: int) -> tuple[Cost, ...]:
-    """Costs of whole calls on a noise picture of that size, counted by torch's FlopCounterMode."""
+    """Costs of whole calls on a noise picture of that size, counted by torch's FlopCounterMode.
+
+    Raises:
+        OptionError: torch does not run this codec, so that it cannot count.
+    """
+    if codec.backend != "torch":
+        raise OptionError("costs are counted by torch", expected="a codec of backend torch", found=codec.backend)
     from torch.utils.flop_counter import FlopCounterMode
 
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
+from vcm.api.arguments import Backend, backend_of
 from vcm.api.codec import Codec
-from vcm.weights.codec_file import load_weights
 from vcm.weights.registry import find_weights
 
-__all__ = ["load"]
+if TYPE_CHECKING:
+    import torch
+
+    from vcm.weights.codec_file import LoadedModel
+    from vcm.weights.onnx_file import OnnxCodec
+
+__all__ = ["load", "loaded_for"]
 
 
-def load(name: str | Path = "vcm-s", device: str | torch.device = "cpu") -> Codec:
+def load(name: str | Path = "vcm-s", device: str | torch.device = "cpu", *, backend: Backend = "torch") -> Codec:
     """Load a shipped model by name, or a weights file by path.
 
     Args:
         name: ``vcm-s`` or a path to a ``.safetensors`` file.
         device: where it runs; it must have float64 (Apple's ``mps`` has not). Files decode to the same symbols on
             every device.
+        backend: what runs the networks: ``torch``; ``onnx``, which is onnxruntime on a CPU, starts sooner, and imports
+            no torch; or ``auto``, which is ``onnx`` on a CPU and ``torch`` elsewhere. Files decode to the same symbols
+            in both, and to pictures that differ by one level at most.
 
     Raises:
-        OptionError: torch knows no such device.
+        OptionError: there is no such device or backend, or no such pair.
         ModelNotFoundError: no such model.
         WeightsError: the file is not a model of ours or is inconsistent.
+        MissingDependencyError: the backend is not installed.
     """
-    return Codec(load_weights(find_weights(name)), device)
+    return Codec(loaded_for(find_weights(name), backend_of(backend, device)), device)
+
+
+def loaded_for(path: Path, backend: str) -> LoadedModel | OnnxCodec:
+    """A weights file for ``torch`` or ``onnx``."""
+    if backend == "onnx":
+        from vcm.weights.onnx_file import load_onnx
+
+        return load_onnx(path)
+    from vcm.weights.codec_file import load_weights
+
+    return load_weights(path)

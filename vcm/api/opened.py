@@ -7,20 +7,22 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from vcm.api.arguments import Backend, backend_of
 from vcm.api.codec import Codec
+from vcm.api.load import loaded_for
 from vcm.api.sources import StreamSource, base_of, whole_of
 from vcm.bitstream import Bitstream
 from vcm.errors import FingerprintError
 from vcm.structures import DEFAULT_SCORE
-from vcm.weights.codec_file import LoadedModel, load_weights
 from vcm.weights.registry import Folders, find_model
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
     from vcm.structures import Classification, Detections, Latents
+    from vcm.weights.codec_file import LoadedModel
+    from vcm.weights.onnx_file import OnnxCodec
 
 __all__ = ["OpenFile", "find_codec", "open"]
 
@@ -33,13 +35,13 @@ class OpenFile:
         base: header and base layer.
     """
 
-    def __init__(self, source: StreamSource, folders: Folders, device: str | torch.device) -> None:
-        self._source, self._folders, self._device = source, folders, device
+    def __init__(self, source: StreamSource, folders: Folders, device: str | torch.device, backend: Backend) -> None:
+        self._source, self._folders, self._device, self._backend = source, folders, device, backend
         # A path is read again when more than the base is wanted, an object that is read from cannot be.
         if not isinstance(source, str | os.PathLike | bytes | Bitstream):
             self._source = whole_of(source)
         self.base = base_of(self._source)[0].cut(1)
-        self.codec = find_codec(self.base, folders, device)
+        self.codec = find_codec(self.base, folders, device, backend)
 
     @cached_property
     def stream(self) -> Bitstream:
@@ -77,14 +79,16 @@ class OpenFile:
             return self.codec.decode(self.base, layers=1)
         enhancement, codec = self.stream.enhancement, self.codec
         if enhancement is not None and enhancement.fingerprint.hex() != codec.fingerprint_enhancement:
-            codec = find_codec(self.stream, self._folders, self._device)
+            codec = find_codec(self.stream, self._folders, self._device, self._backend)
         return codec.decode(self.stream, layers=layers)
 
     def __repr__(self) -> str:
         return f"<OpenFile {self.base.width}x{self.base.height}, codec {self.codec.name}>"
 
 
-def open(file: StreamSource, *, weights: Folders = (), device: str | torch.device = "cpu") -> OpenFile:
+def open(
+    file: StreamSource, *, weights: Folders = (), device: str | torch.device = "cpu", backend: Backend = "torch"
+) -> OpenFile:
     """Open a file with the weights that wrote it: by fingerprint, nothing needs to be named.
 
     They are looked for in the folders of ``weights``, in the file's own, in those of the environment variable
@@ -94,25 +98,30 @@ def open(file: StreamSource, *, weights: Folders = (), device: str | torch.devic
         file: path, bytes, binary file object or :class:`Bitstream`.
         weights: folders of weights files, or weights files.
         device: where the codec runs.
+        backend: what runs its networks, as for :func:`vcm.load`.
 
     Raises:
         FingerprintError: no weights at hand read this file; its text names the fingerprint that they must have.
         FormatError: the file is damaged or no VCM file.
         InputError: the file, or something in ``weights``, cannot be read.
-        OptionError: torch knows no such device.
+        OptionError: there is no such device or backend, or no such pair.
+        MissingDependencyError: the backend is not installed.
     """
     beside = [Path(file).parent] if isinstance(file, str | os.PathLike) else []
     named = [weights] if isinstance(weights, str | os.PathLike) else weights
-    return OpenFile(file, (*named, *beside), device)
+    return OpenFile(file, (*named, *beside), device, backend)
 
 
-def find_codec(stream: Bitstream, folders: Folders = (), device: str | torch.device = "cpu") -> Codec:
+def find_codec(
+    stream: Bitstream, folders: Folders = (), device: str | torch.device = "cpu", backend: Backend = "torch"
+) -> Codec:
     """The codec that reads a file.
 
     Args:
         stream: the file; where it has an enhancement, the codec reads that as well.
         folders: where to look beside the shipped ones and ``VCM_WEIGHTS``.
         device: where it runs.
+        backend: as for :func:`open`.
 
     Raises:
         FingerprintError: there is none.
@@ -120,7 +129,7 @@ def find_codec(stream: Bitstream, folders: Folders = (), device: str | torch.dev
     enhancement = stream.enhancement
     base = stream.base_layer.fingerprint.hex()
     found = find_model(base, None if enhancement is None else enhancement.fingerprint.hex(), folders)
-    codec = Codec(_loaded(found.path, found.path.stat().st_mtime_ns), device)
+    codec = Codec(_loaded(found.path, found.path.stat().st_mtime_ns, backend_of(backend, device)), device)
     if codec.fingerprint != base:
         what = f"{found.path} is not what its metadata says"
         raise FingerprintError(what, expected=base, found=codec.fingerprint)
@@ -128,6 +137,6 @@ def find_codec(stream: Bitstream, folders: Folders = (), device: str | torch.dev
 
 
 @lru_cache(maxsize=4)
-def _loaded(path: Path, changed: int) -> LoadedModel:
+def _loaded(path: Path, changed: int, backend: str) -> LoadedModel | OnnxCodec:
     """Weights, kept for the next file; ``changed`` is the file's time, so that a newer one is read."""
-    return load_weights(path)
+    return loaded_for(path, backend)

@@ -1,0 +1,156 @@
+"""What runs the networks of a :class:`vcm.Codec`: torch, or onnxruntime. Torch is imported where it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vcm.codecs.scalable.model import ScalableModel
+from vcm.codecs.scalable.stored import codec_layout
+from vcm.errors import MissingDependencyError
+from vcm.runtime.networks import Array
+from vcm.structures import Classes, Classification, Detections, Latents
+from vcm.tasks.array_heads import ArrayClassification, ArrayDetection
+from vcm.tasks.protocol import Head
+from vcm.weights.onnx_file import OnnxCodec
+
+if TYPE_CHECKING:
+    import torch
+
+    from vcm.weights.codec_file import LoadedModel
+
+__all__ = ["Engine", "OnnxEngine", "TorchEngine", "engine_of"]
+
+
+class Engine(Protocol):
+    """A model's networks at work.
+
+    Attributes:
+        name: ``torch`` or ``onnx``.
+        model: the codec.
+        detect, classify: the heads that ship with it.
+        parameters: learned numbers of the codec, heads not counted.
+    """
+
+    name: str
+    model: ScalableModel
+    detect: Callable[..., Detections]
+    classify: Callable[[Latents], Classification]
+    parameters: int
+
+    def y_hat(self, array: Array) -> Any:
+        """Latents as its own heads read them."""
+        ...
+
+    def tensor(self, array: Array) -> torch.Tensor:
+        """Latents as everybody else's heads read them."""
+        ...
+
+    def head(self, path: Path) -> Head:
+        """The head of a file."""
+        ...
+
+
+class TorchEngine:
+    """Torch, on any device; see :class:`Engine`.
+
+    Args:
+        loaded: networks; they are not changed.
+        device: where they run.
+
+    Raises:
+        OptionError: torch knows no such device.
+    """
+
+    name = "torch"
+
+    def __init__(self, loaded: LoadedModel, device: str | torch.device) -> None:
+        from vcm.api.arguments import device_of
+        from vcm.codecs.scalable.torch_networks import on_device, torch_model
+        from vcm.tasks.classification import ClassificationTask
+        from vcm.tasks.detection import DetectionTask
+
+        self._device = device_of(device)
+        self.model = torch_model(loaded.model, self._device)
+        self.detect: Callable[..., Detections] = DetectionTask(on_device(loaded.detect, self._device))
+        self.classify: Callable[[Latents], Classification]
+        self.classify = ClassificationTask(on_device(loaded.classify, self._device))
+        self.parameters = sum(t.numel() for t in loaded.model.state_dict().values())
+
+    def y_hat(self, array: Array) -> Any:
+        """See :class:`Engine`."""
+        return self.tensor(array)
+
+    def tensor(self, array: Array) -> torch.Tensor:
+        """See :class:`Engine`."""
+        import torch
+
+        return torch.from_numpy(array).to(self._device)
+
+    def head(self, path: Path) -> Head:
+        """See :class:`Engine`."""
+        from vcm.codecs.scalable.torch_networks import on_device
+        from vcm.weights.head_file import load_head
+
+        loaded = load_head(path)
+        return loaded.kind.task(on_device(loaded.network, self._device), self.detect)
+
+
+class OnnxEngine:
+    """Onnxruntime, on a CPU; see :class:`Engine`. Torch is needed for tensors and for heads of files only.
+
+    Args:
+        loaded: the codec.
+    """
+
+    name = "onnx"
+
+    def __init__(self, loaded: OnnxCodec) -> None:
+        self.model = loaded.model
+        a = loaded.model.architecture
+        networks, spec = loaded.model.networks, a.latents
+        self.detect: Callable[..., Detections]
+        self.detect = ArrayDetection(networks, spec, Classes.numbered(loaded.heads.detect.classes))
+        self.classify: Callable[[Latents], Classification]
+        self.classify = ArrayClassification(networks, spec, Classes.numbered(loaded.heads.classify.classes))
+        self.parameters = sum(prod(shape) for _, shape in codec_layout(a).values())
+
+    def y_hat(self, array: Array) -> Any:
+        """See :class:`Engine`."""
+        return array
+
+    def tensor(self, array: Array) -> torch.Tensor:
+        """See :class:`Engine`.
+
+        Raises:
+            MissingDependencyError: torch is not installed.
+        """
+        return _torch().from_numpy(array)  # type: ignore[no-any-return]
+
+    def head(self, path: Path) -> Head:
+        """See :class:`Engine`.
+
+        Raises:
+            MissingDependencyError: torch is not installed.
+        """
+        _torch()
+        from vcm.weights.head_file import load_head
+
+        loaded = load_head(path)
+        return loaded.kind.task(loaded.network, self.detect)
+
+
+def engine_of(loaded: LoadedModel | OnnxCodec, device: str | torch.device) -> Engine:
+    """The engine for what was loaded."""
+    return OnnxEngine(loaded) if isinstance(loaded, OnnxCodec) else TorchEngine(loaded, device)
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        what = "tensors and heads of files need torch: pip install torch torchvision"
+        raise MissingDependencyError(what) from error
+    return torch
