@@ -1,11 +1,10 @@
-"""Anchors by what a person types: ``jpeg``, ``avif:speed=4``, ``vvc@50``, ``mbt2018-mean:weights=w/{quality}.pth``."""
+"""Codecs by what a person types (``jpeg``, ``avif:speed=4``, ``vvc@50``), and the family of the conventional ones."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 
-from vcm.codecs.compressai_models import ARCHITECTURES, CompressAiCodec
+from vcm.codecs.families import CodecFamily, builders
 from vcm.codecs.jpegxl import JpegXlCodec
 from vcm.codecs.pillow import HeicCodec, Jpeg2000Codec, UncompressedCodec, avif, jpeg, webp
 from vcm.codecs.protocol import ImageCodec
@@ -13,7 +12,7 @@ from vcm.codecs.resampled import ResampledCodec
 from vcm.codecs.vvc import VvcCodec
 from vcm.errors import OptionError
 
-__all__ = ["ANCHORS", "load_anchor", "parse_spec"]
+__all__ = ["FAMILY", "load_anchor", "parse_spec"]
 
 _Options = dict[str, str]
 
@@ -47,26 +46,19 @@ def _heic(options: _Options) -> ImageCodec:
     return HeicCodec(options.pop("preset", "slow"), options.pop("tune", "ssim"), _integer(options, "chroma", 420))
 
 
-def _compressai(architecture: str) -> Callable[[_Options], ImageCodec]:
-    def build(options: _Options) -> ImageCodec:
-        weights = options.pop("weights", "zoo")
-        return CompressAiCodec(architecture, None if weights == "none" else weights, options.pop("metric", "mse"))
-
-    return build
-
-
-ANCHORS: Mapping[str, Callable[[_Options], ImageCodec]] = {
-    "uncompressed": lambda options: UncompressedCodec(),
-    "jpeg": lambda options: jpeg(),
-    "jpeg2000": lambda options: Jpeg2000Codec(),
-    "webp": lambda options: webp(),
-    "jpegxl": lambda options: JpegXlCodec(_integer(options, "effort", 7)),
-    "heic": _heic,
-    "avif": lambda options: avif(_integer(options, "speed", 6)),
-    "vvc": _vvc,
-    **{name: _compressai(name) for name in ARCHITECTURES},
-}
-"""How each anchor is built from its options; options that are left over are errors."""
+FAMILY = CodecFamily(
+    "conventional",
+    builders={
+        "uncompressed": lambda options: UncompressedCodec(),
+        "jpeg": lambda options: jpeg(),
+        "jpeg2000": lambda options: Jpeg2000Codec(),
+        "webp": lambda options: webp(),
+        "jpegxl": lambda options: JpegXlCodec(_integer(options, "effort", 7)),
+        "heic": _heic,
+        "avif": lambda options: avif(_integer(options, "speed", 6)),
+        "vvc": _vvc,
+    },
+)
 
 _SPEC = re.compile(r"(?P<name>[\w.-]+)(@(?P<percent>\d+))?(:(?P<options>.*))?")
 
@@ -93,16 +85,18 @@ def parse_spec(spec: str) -> tuple[str, int | None, dict[str, str]]:
 
 
 def load_anchor(spec: str) -> ImageCodec:
-    """The anchor of a specification such as ``vvc@50:preset=medium;bits=8``.
+    """The codec of a specification such as ``vvc@50:preset=medium;bits=8``, of any family.
 
     Raises:
-        OptionError: no such anchor or option, or a value out of its range.
+        OptionError: no such codec or option, or a value out of its range.
+        CodecFamilyError: families of installed packages clash.
         MissingDependencyError: its library or program is not installed.
     """
     name, percent, options = parse_spec(spec)
-    if name not in ANCHORS:
-        raise OptionError("no such codec", expected=", ".join(ANCHORS), found=name)
-    codec = ANCHORS[name](options)
+    known = builders()
+    if name not in known:
+        raise OptionError("no such codec", expected=", ".join(known), found=name)
+    codec = known[name](options)
     if options:
         raise OptionError(f"{name} has no such option", found=", ".join(sorted(options)))
     return codec if percent in (None, 100) else ResampledCodec(codec, percent or 0)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vcm.codecs.families import Builder, CodecFamily
 from vcm.codecs.protocol import CodecInfo, Complexity, Image, QualityRange, check_image, check_size
 from vcm.errors import ImageError, MissingDependencyError, ModelNotFoundError, OptionError, VcmError, WeightsError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ARCHITECTURES", "CompressAiCodec"]
+__all__ = ["ARCHITECTURES", "FAMILY", "CompressAiCodec"]
 
 ARCHITECTURES = {
     "bmshj2018-factorized": 8,
@@ -184,6 +185,17 @@ class CompressAiCodec:
         middle = macs["Global"] - g_s - encoder
         count = sum(p.numel() for p in network.parameters())
         return Complexity((encoder + middle) / per_px, (g_s + middle) / per_px, count)
+
+
+def _builder(architecture: str) -> Builder:
+    def build(options: dict[str, str]) -> CompressAiCodec:
+        weights = options.pop("weights", "zoo")
+        return CompressAiCodec(architecture, None if weights == "none" else weights, options.pop("metric", "mse"))
+
+    return build
+
+
+FAMILY = CodecFamily("compressai", builders={name: _builder(name) for name in ARCHITECTURES})
 
 
 def _leb128(value: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "AnnotationError",
     "ChecksumError",
+    "CodecFamilyError",
     "ConfigError",
     "CurveError",
     "EntropyError",
@@ -70,6 +71,10 @@ class OptionError(UsageError):
 
 class ConfigError(UsageError):
     """A configuration file does not validate (unknown key, wrong type, value out of range)."""
+
+
+class CodecFamilyError(UsageError):
+    """Codec families of installed packages claim one name or codec id, or one cannot be loaded."""
 
 
 class MissingDependencyError(UsageError):

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from vcm.nn.lite0 import LITE0_BLOCKS, BlockSpec
 from vcm.structures import LatentSpec
 
-__all__ = ["ARCHITECTURES", "Architecture", "LayerSpec"]
+__all__ = ["ARCHITECTURES", "CODEC_ID", "Architecture", "LayerSpec"]
+
+CODEC_ID = 1
+"""Codec id of the scalable family in the file header."""
 
 
 @dataclass(frozen=True, slots=True)

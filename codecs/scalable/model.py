@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.bitstream import MAX_QUALITY, BaseLayer, ChunkKind, Layer, coded_size, tiles
-from vcm.codecs.scalable.config import Architecture
+from vcm.codecs.families import family_name
+from vcm.codecs.scalable.config import CODEC_ID, Architecture
 from vcm.codecs.scalable.fixed_point import FIXED_BITS
 from vcm.codecs.scalable.latent_coder import LatentCoder
 from vcm.codecs.scalable.resize import shrink
@@ -23,7 +24,6 @@ from vcm.runtime.networks import Array, Networks
 
 __all__ = [
     "BASE_SIDE",
-    "CODEC_ID",
     "MAX_BASE_PIXELS",
     "BaseLatents",
     "ScalableModel",
@@ -32,8 +32,6 @@ __all__ = [
     "picture_array",
 ]
 
-CODEC_ID = 1
-"""Codec id of the scalable family in the file header."""
 MAX_BASE_PIXELS = 1 << 23
 """Largest picture that a base is coded from: heads see it in one piece, and a file of 200 bytes can claim any size."""
 TILE_LOG2 = 10
@@ -187,7 +185,8 @@ class ScalableModel:
             LimitError: the base picture is too large.
         """
         if layer.codec_id != CODEC_ID:
-            raise FingerprintError("the file was written by another codec", expected=CODEC_ID, found=layer.codec_id)
+            expected, found = family_name(CODEC_ID), family_name(layer.codec_id)
+            raise FingerprintError("the file was written by another codec", expected=expected, found=found)
         self._check("base", layer.fingerprint, self.base_fingerprint)
         size = layer.coded_size
         if size[0] * size[1] > MAX_BASE_PIXELS:

@@ -11,7 +11,8 @@ import numpy as np
 
 from vcm.api import Codec, load
 from vcm.bitstream import read
-from vcm.codecs.anchors import ANCHORS, load_anchor, parse_spec
+from vcm.codecs.anchors import load_anchor, parse_spec
+from vcm.codecs.families import builders
 from vcm.codecs.protocol import CodecInfo, Complexity, Image, ImageCodec, QualityRange, check_image
 from vcm.codecs.scalable.model import BASE_SIDE
 from vcm.errors import OptionError
@@ -157,8 +158,9 @@ def _load(spec: str, base: bool) -> list[ImageCodec]:
     name, percent, options = parse_spec(spec)
     model = name.removesuffix("-base")
     if model not in MODELS:
-        if name not in ANCHORS:
-            raise OptionError("no such codec", expected=", ".join([*MODELS, *ANCHORS]), found=name)
+        known = builders()
+        if name not in known:
+            raise OptionError("no such codec", expected=", ".join([*MODELS, *known]), found=name)
         return [load_anchor(spec)]
     weights, quality = options.pop("weights", None), options.pop("base_quality", "50")
     if percent not in (None, 100):

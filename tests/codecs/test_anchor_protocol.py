@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from vcm.codecs.anchors import ANCHORS, load_anchor, parse_spec
+from vcm.codecs.anchors import load_anchor, parse_spec
+from vcm.codecs.families import builders
 from vcm.codecs.protocol import CodecInfo, ImageCodec, QualityRange, check_image, check_size
 from vcm.errors import LimitError, MissingDependencyError, OptionError
 from vcm.limits import MAX_PIXELS
@@ -92,7 +93,7 @@ def test_scale_of_100_is_the_codec_itself() -> None:
             load_anchor(bad)
 
 
-@pytest.mark.parametrize("name", list(ANCHORS))
+@pytest.mark.parametrize("name", list(builders()))
 def test_every_anchor_has_the_interface(name: str) -> None:
     try:
         codec = load_anchor(name)
