@@ -12,10 +12,11 @@ import numpy.typing as npt
 from PIL import Image as PilImage
 
 from vcm.codecs.protocol import Image, check_image
-from vcm.errors import MissingDependencyError, WeightsError
+from vcm.errors import WeightsError
 from vcm.eval.machines.boxes import keep_best
 from vcm.eval.machines.descriptor import InputDescriptor, OnnxDescriptor
 from vcm.eval.machines.protocol import MachineInfo
+from vcm.runtime.onnx.sessions import onnxruntime_module
 from vcm.structures import COCO_NAMES, Detections
 
 __all__ = ["OnnxDetector", "prepare"]
@@ -40,10 +41,7 @@ class OnnxDetector:
     """
 
     def __init__(self, descriptor: OnnxDescriptor, weights: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingDependencyError("ONNX detectors need onnxruntime: pip install 'vcm[eval]'") from error
+        onnxruntime = onnxruntime_module("a detector in an ONNX file")
         self._descriptor, self._path = descriptor, weights
         try:
             data = weights.read_bytes()

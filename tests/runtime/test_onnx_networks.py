@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
@@ -31,7 +30,7 @@ from vcm.errors import MissingDependencyError, WeightsError
 from vcm.runtime.networks import Array, Networks, signatures
 from vcm.runtime.onnx import OnnxNetworks
 from vcm.runtime.onnx.graph import Graph
-from vcm.runtime.onnx.sessions import available_cores
+from vcm.runtime.onnx.sessions import available_cores, onnxruntime_module
 from vcm.tasks.detection import decode_boxes
 from vcm.tasks.onnx_heads import head_layout
 from vcm.tasks.shapes import SHIPPED_HEADS
@@ -388,7 +387,7 @@ def test_a_model_that_onnxruntime_refuses_is_one_clear_line() -> None:
 
 
 def test_an_old_onnxruntime_or_none_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime, "__version__", "1.9.0")
+    monkeypatch.setattr(onnxruntime_module(), "__version__", "1.9.0")
     with pytest.raises(MissingDependencyError, match=r"too old: pip install .*: expected 1\.18 or later, found 1\.9"):
         load_onnx(TINY_WEIGHTS)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcm.errors import ConfigError, MissingDependencyError
+from vcm.errors import ConfigError
+from vcm.runtime.onnx.sessions import onnxruntime_module
 
 __all__ = ["Teacher", "TeacherLike", "TeacherOutput"]
 
@@ -114,10 +115,7 @@ class Teacher:
     """
 
     def __init__(self, path: str | Path, threads: int = 2, device: torch.device = _CPU) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingDependencyError("distillation needs onnxruntime: pip install 'vcm[train]'") from error
+        onnxruntime = onnxruntime_module("distillation")
         if not Path(path).is_file():
             raise ConfigError("the teacher's weights are not there", found=path)
         options = onnxruntime.SessionOptions()

@@ -163,11 +163,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def onnxruntime_module() -> Any:
+def onnxruntime_module(what: str = "running networks without torch") -> Any:
     """The module ``onnxruntime``; imported late, for it takes 60 ms.
 
     Its telemetry is turned off unless ``ORT_DISABLE_TELEMETRY`` is set to something else: from version 1.29 on it would
     send what is run to its makers, and its thread, which a forked child has not, would keep that child from ending.
+
+    Args:
+        what: needs it, for the message of the error.
 
     Raises:
         MissingDependencyError: it is not installed, or too old.
@@ -178,7 +181,7 @@ def onnxruntime_module() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError(f"running networks without torch needs onnxruntime: {how}") from error
+        raise MissingDependencyError(f"{what} needs onnxruntime: {how}") from error
     version = onnxruntime.__version__
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         raise MissingDependencyError(f"onnxruntime is too old: {how}", expected=f"{need} or later", found=version)
