@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from vcm.codecs.pillow import UncompressedCodec
@@ -71,8 +70,6 @@ def evaluate(
     summary = summarise(measured, lambda text: stage(f"accuracy: {text}"))
     stage("pictures")
     gallery = make_gallery(measured, summary, every)
-    if gallery is not None:
-        summary = replace(summary, rows=(*summary.rows, *gallery.rows))
     results = Results.of(measured, summary, command)
     write_results(results, out)
     stage("figures")

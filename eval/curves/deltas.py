@@ -8,76 +8,75 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.errors import CurveError
-from vcm.eval.curves.bd import BDResult, Curve, bd_accuracy, bd_rate
+from vcm.eval.curves.bd import BDResult, Curve, Method, bd_accuracy, bd_rate
 from vcm.eval.curves.resampled import ResampledCurve, bootstrap_bd_rate
 
-__all__ = ["Deltas", "IntervalDelta", "compare_curves", "compare_within", "relative"]
+__all__ = ["Delta", "accuracy_delta", "rate_delta", "relative"]
 
 
 @dataclass(frozen=True, slots=True)
-class Deltas:
-    """Comparison of a test curve with an anchor.
+class Delta:
+    """A delta of a test curve against an anchor, or the reason why there is none.
 
     Attributes:
-        rate: BD-rate in percent by PCHIP, ``None`` where it was refused.
-        rate_low, rate_high: 95 % interval over pictures, ``None`` where it was refused.
-        rate_akima: the same by Akima, as a check on the interpolation.
-        accuracy: BD-accuracy in the quantity's unit.
-        note: reason of a refusal; Pareto points that were left out; how far the curves overlap.
-        accuracy_note: likewise for ``accuracy``.
+        value: percent of the anchor's rate, or a difference of the metric; ``None`` where it was refused.
+        low, high: 95 % interval over pictures, ``None`` where none was asked for or it was refused.
+        refusal: why there is no value, or why there is no interval; empty where there are both.
+        start, end: where it was integrated: metric values of a rate delta, rates of an accuracy delta.
+        overlap: the curves' common range over the union of their ranges, 0 … 1.
+        dropped, against_dropped: labels of the points that the Pareto filter left out of the test curve and the anchor.
+        undefined, draws: draws without a value, of how many.
     """
 
-    rate: float | None
-    rate_low: float | None
-    rate_high: float | None
-    rate_akima: float | None
-    accuracy: float | None
-    note: str
-    accuracy_note: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    refusal: str = ""
+    start: float | None = None
+    end: float | None = None
+    overlap: float | None = None
+    dropped: tuple[str, ...] = ()
+    against_dropped: tuple[str, ...] = ()
+    undefined: int = 0
+    draws: int = 0
 
 
-def compare_curves(anchor: ResampledCurve, test: ResampledCurve) -> Deltas:
-    """Never raises for curves that cannot be compared: the notes then say why."""
-    rate = low = high = akima = accuracy = None
-    notes: list[str] = []
-    accuracy_note = ""
-    try:
-        result = bd_rate(anchor.curve, test.curve)
-        rate = result.value
-        notes += _remarks(result)
-        interval = bootstrap_bd_rate(anchor, test)
-        low, high = interval.low, interval.high
-        if interval.refused:
-            notes.append(f"undefined in {interval.refused} of {interval.refused + interval.resamples} draws")
-    except CurveError as error:
-        notes.append(str(error))
-    try:
-        akima = bd_rate(anchor.curve, test.curve, method="akima").value
-    except CurveError:
-        akima = None  # for the reason that the PCHIP row gives
-    try:
-        accuracy = bd_accuracy(anchor.curve, test.curve).value
-    except CurveError as error:
-        accuracy_note = str(error)
-    return Deltas(rate, low, high, akima, accuracy, "; ".join(notes), accuracy_note)
+def rate_delta(
+    anchor: ResampledCurve,
+    test: ResampledCurve,
+    *,
+    within: tuple[float, float] | None = None,
+    method: Method = "pchip",
+    intervals: bool = True,
+) -> Delta:
+    """BD-rate in percent. Never raises for curves that cannot be compared.
 
-
-@dataclass(frozen=True, slots=True)
-class IntervalDelta:
-    """BD-rate over an interval of accuracy.
-
-    Attributes:
-        rate: in percent by PCHIP, ``None`` where it was refused.
-        low, high: 95 % interval over pictures, ``None`` where it was refused.
-        covered: how much of the interval of accuracy was integrated, percent; ``None`` where it was refused.
-        note: which part of the interval was integrated, or the reason of a refusal.
+    Args:
+        anchor, test: the curves.
+        within: metric interval outside of which nothing is compared.
+        method: of interpolation.
+        intervals: compute the interval over pictures too.
     """
+    try:
+        found = _delta(bd_rate(anchor.curve, test.curve, within=within, method=method))
+    except CurveError as error:
+        return Delta(refusal=str(error))
+    if not intervals:
+        return found
+    try:
+        interval = bootstrap_bd_rate(anchor, test, within=within, method=method)
+    except CurveError as error:
+        return replace(found, refusal=str(error))
+    draws = interval.resamples + interval.refused
+    return replace(found, low=interval.low, high=interval.high, undefined=interval.refused, draws=draws)
 
-    rate: float | None
-    low: float | None
-    high: float | None
-    covered: float | None
-    note: str
+
+def accuracy_delta(anchor: ResampledCurve, test: ResampledCurve) -> Delta:
+    """BD-accuracy in the metric's unit. Never raises for curves that cannot be compared."""
+    try:
+        return _delta(bd_accuracy(anchor.curve, test.curve))
+    except CurveError as error:
+        return Delta(refusal=str(error))
 
 
 def relative(curve: ResampledCurve, ceiling: float, samples: npt.NDArray[np.float64]) -> ResampledCurve:
@@ -94,37 +93,10 @@ def relative(curve: ResampledCurve, ceiling: float, samples: npt.NDArray[np.floa
     return ResampledCurve(Curve(curve.curve.name, points, curve.curve.higher_is_better), curve.rates, metrics)
 
 
-def compare_within(anchor: ResampledCurve, test: ResampledCurve, low: float, high: float) -> IntervalDelta:
-    """BD-rate over the part of ``low`` … ``high`` percent that both curves reach; refused where there is none.
-
-    Args:
-        anchor, test: from :func:`relative`.
-        low, high: percent of the ceiling.
-    """
-    try:
-        result = bd_rate(anchor.curve, test.curve, within=(low, high))
-    except CurveError as error:
-        return IntervalDelta(None, None, None, None, str(error))
+def _delta(result: BDResult) -> Delta:
+    test, anchor = (
+        tuple(point.label or f"{point.rate:.3g} bpp" for point in dropped)
+        for dropped in (result.test_dropped, result.anchor_dropped)
+    )
     start, end = result.interval
-    covered = 100 * (end - start) / (high - low)
-    notes = [f"integrated {start:.1f} to {end:.1f} %, {covered:.0f}% of the interval"]
-    notes += _remarks(result)[1:]
-    bounds: tuple[float, float] | None = None
-    try:
-        interval = bootstrap_bd_rate(anchor, test, within=(low, high))
-        bounds = interval.low, interval.high
-        if interval.refused:
-            notes.append(f"undefined in {interval.refused} of {interval.refused + interval.resamples} draws")
-    except CurveError as error:
-        notes.append(str(error))
-    ends = bounds or (None, None)
-    return IntervalDelta(result.value, ends[0], ends[1], covered, "; ".join(notes))
-
-
-def _remarks(result: BDResult) -> list[str]:
-    remarks = [f"common range {result.interval[0]:.4g} to {result.interval[1]:.4g} ({result.overlap:.0%})"]
-    for name, dropped in ((result.anchor, result.anchor_dropped), (result.test, result.test_dropped)):
-        if dropped:
-            labels = ", ".join(point.label or f"{point.rate:.3g} bpp" for point in dropped)
-            remarks.append(f"Pareto filter left out {labels} of {name}")
-    return remarks
+    return Delta(result.value, start=start, end=end, overlap=result.overlap, dropped=test, against_dropped=anchor)

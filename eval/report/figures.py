@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcm.errors import MissingDependencyError
+from vcm.eval.report.lines import ceiling_of, lines_of
 from vcm.eval.report.results import Results
-from vcm.eval.report.summary import Row
 from vcm.eval.report.titles import title_of
-from vcm.eval.run.worker import HEAD
 
 __all__ = ["Figure", "draw_figures"]
 
-# Okabe and Ito's palette: told apart by people who see colours differently; then the same again with other markers.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_DASHES = {"codec": "-", "head": "-", "resampled": "--", "published": ":"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,53 +51,39 @@ def draw_figures(results: Results) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
-def _curves(results: Results, view: str, quantity: str) -> dict[str, list[tuple[Row, Row]]]:
-    """Curves by label. A head's curve stands in every view."""
-    found = {}
-    for codec in results.codecs:
-        name = codec["name"]
-        for machine, label in ((view, name), (HEAD, f"{name} (own head)")):
-            pairs = results.curve(name, machine, quantity)
-            if pairs and (machine != HEAD or view):
-                found[label] = sorted(pairs, key=lambda pair: pair[0].value or 0.0)
-    for reference in dict.fromkeys(row.codec for row in results.find("reference")):
-        rates = results.find("reference", codec=reference, quantity="bpp")
-        values = {row.point: row for row in results.find("reference", codec=reference, quantity=quantity)}
-        if values:
-            found[reference] = [(rate, values[rate.point]) for rate in rates]
-    return found
-
-
 def _draw(results: Results, view: str, quantity: str) -> Figure | None:
-    curves = _curves(results, view, quantity)
-    rated = {label: pairs for label, pairs in curves.items() if label != "uncompressed"}
-    if not rated:
+    lines = lines_of(results, view, quantity)
+    if not lines:
         return None
     figure, axes = _axes()
     shown: list[int] = []
-    for index, (label, pairs) in enumerate(rated.items()):
-        style = {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index // len(_COLOURS) % len(_MARKERS)]}
-        line = "--" if "@" in label else ":" if "published" in label else "-"
-        x, y = ([pair[i].value for pair in pairs] for i in (0, 1))
-        axes.plot(x, y, label=label, linestyle=line, markersize=4, linewidth=1.4, **style)
-        bounded = [pair for pair in pairs if pair[1].low is not None]
+    for line in lines:
+        head = line.kind == "head"
+        marker = "D" if head else _MARKERS[line.order % len(_MARKERS)]
+        x, y = ([pair[i].value for pair in line.points] for i in (0, 1))
+        axes.plot(
+            x, y, label=line.label, linestyle=_DASHES[line.kind], marker=marker, color=line.colour,
+            markersize=6 if head else 4, linewidth=2.4 if head else 1.4, zorder=3 if head else 2,
+        )  # fmt: skip
+        bounded = [pair for pair in line.points if pair[1].low is not None]
         if bounded:
             axes.fill_between(
                 [rate.value for rate, _ in bounded], [value.low for _, value in bounded],
-                [value.high for _, value in bounded], color=style["color"], alpha=0.08, linewidth=0,
+                [value.high for _, value in bounded], color=line.colour, alpha=0.08, linewidth=0,
             )  # fmt: skip
-        shown += [row.row for pair in pairs for row in pair]
-    ceiling = curves.get("uncompressed", [])
-    for _, value in ceiling:
-        axes.axhline(value.value, color="#444444", linewidth=0.9, linestyle=(0, (6, 3)), label="uncompressed")
-        shown.append(value.row)
+        shown += [row.row for pair in line.points for row in pair]
+    ceiling = ceiling_of(results, view, quantity)
+    if ceiling is not None:
+        axes.axhline(ceiling.value, color="#444444", linewidth=0.9, linestyle=(0, (6, 3)), label="uncompressed")
+        shown.append(ceiling.row)
     axes.set_xlabel("rate, bits per source pixel (whole files)")
-    unit = next(pair[1].unit for pairs in rated.values() for pair in pairs)
-    title = title_of(quantity)
+    unit, title = lines[0].points[0][1].unit, title_of(quantity)
     axes.set_ylabel(f"{title}, {unit}" if unit else title)
     axes.legend(fontsize=8, frameon=False)
-    caption = f"{title} of {view}" if view else title
-    figure.suptitle(f"{caption} · {results.dataset['name']}, {results.dataset['pictures']} pictures", fontsize=10)
+    caption = f"{title}; decoded pictures are read by {view}" if view else title
+    if any(line.kind == "head" for line in lines):
+        caption += ", heads read latents"
+    figure.suptitle(f"{caption} · {results.dataset.name}, {results.dataset.pictures} pictures", fontsize=10)
     name = "-".join(part for part in (view, quantity) if part)
     return Figure(name, caption, _saved(figure, "svg").decode("utf-8"), _saved(figure, "png"), tuple(shown))
 

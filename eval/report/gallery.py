@@ -6,14 +6,15 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from PIL import Image as PilImage
 
 from vcm.codecs.protocol import ImageCodec, LatentTaskCodec
 from vcm.errors import VcmError
 from vcm.eval.data.datasets import Picture, read_picture
-from vcm.eval.report.summary import Row, Summary
+from vcm.eval.report.rows import ExampleRow, PointRow, RowWriter, select
+from vcm.eval.report.summary import Summary
 from vcm.eval.run.runner import EXAMPLES, CodecRun, Run
 from vcm.eval.run.streams import Streams
 from vcm.io.draw import draw_detections
@@ -40,57 +41,65 @@ class Tile:
     codec: str
     point: str
     picture: str
-    bpp: Row
-    objects: Row | None
+    bpp: ExampleRow
+    objects: ExampleRow | None
     preview: bool
     uri: str
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Tiles, picture by picture, and the rows of their numbers.
+    """Tiles, picture by picture.
 
     Attributes:
         target: row with the rate that the codecs' points were chosen for.
         tiles: by picture, then by codec.
-        rows: every number here.
     """
 
-    target: Row
+    target: ExampleRow
     tiles: tuple[tuple[Tile, ...], ...]
-    rows: tuple[Row, ...]
 
 
 def make_gallery(run: Run, summary: Summary, codecs: Sequence[ImageCodec]) -> Gallery | None:
     """A few pictures at the points nearest to one rate, from kept files; ``None`` where there is nothing to match.
 
-    The rate is the second lowest of the anchor: low enough for differences to show.
+    The rate is the second lowest of the anchor: low enough for differences to show. Numbers are added to
+    ``summary.rows``.
+
+    Args:
+        run, summary: what was measured and computed.
+        codecs: those of the run; only their decoders are used, where files were kept.
     """
-    rates = {codec.info.name: _rates(codec, summary) for codec in run.codecs}
+    points = summary.rows.rows().points
+    rates = {codec.info.name: _rates(codec, points) for codec in run.codecs}
     anchor = next((name for name in (*run.protocol.anchors, *rates) if len(rates.get(name, {})) > 1), None)
     if anchor is None:
         return None
     target = sorted(rates[anchor].values())[1]
-    rows = list(summary.rows)
-    first = len(rows)
-    rows.append(Row(first + 1, "gallery", anchor, "", "", "target_bpp", target, unit="bit/px", note="rate matched"))
+    row = summary.rows.add(
+        ExampleRow, target, unit="bit/px", codec=anchor, point="", picture="", machine="", quantity="target_bpp"
+    )
     by_name = {codec.name: codec for codec in codecs}
     shown = [codec for codec in run.codecs if codec.info.name in by_name]
     tiles = []
     for picture in _examples(run):
         line = []
         for codec in shown:
-            points = rates[codec.info.name]
-            point = min(points, key=lambda label, p=points: abs(math.log(p[label] / target)))  # type: ignore[misc]
-            tile = _tile(run, codec, by_name[codec.info.name], point, picture, rows)
+            near = _nearest(rates[codec.info.name], target)
+            tile = _tile(run, codec, by_name[codec.info.name], near, picture, summary.rows)
             if tile is not None:
                 line.append(tile)
         tiles.append(tuple(line))
-    return Gallery(rows[first], tuple(tiles), tuple(rows[first:]))
+    return Gallery(row, tuple(tiles))
 
 
-def _rates(codec: CodecRun, summary: Summary) -> Mapping[str, float]:
-    rows = summary.find("point", codec=codec.info.name, quantity="bpp")
+def _nearest(rates: Mapping[str, float], target: float) -> str:
+    """The point whose rate is nearest to the target, by ratio."""
+    return min(rates, key=lambda label: abs(math.log(rates[label] / target)))
+
+
+def _rates(codec: CodecRun, points: Sequence[PointRow]) -> Mapping[str, float]:
+    rows = select(points, codec=codec.info.name, quantity="bpp")
     return {row.point: row.value for row in rows if row.value}
 
 
@@ -100,7 +109,7 @@ def _examples(run: Run) -> list[Picture]:
     return found or list(run.dataset.spread(EXAMPLES))
 
 
-def _tile(run: Run, codec: CodecRun, coder: ImageCodec, point: str, picture: Picture, rows: list[Row]) -> Tile | None:
+def _tile(run: Run, codec: CodecRun, coder: ImageCodec, point: str, picture: Picture, rows: RowWriter) -> Tile | None:
     record = codec.records[point][picture.name]
     try:
         asked = next(p for p in codec.points if p.label == point)
@@ -113,18 +122,16 @@ def _tile(run: Run, codec: CodecRun, coder: ImageCodec, point: str, picture: Pic
     image = PilImage.fromarray(decoded)
     name = codec.info.name
     bpp = 8 * record.bytes / (record.width * record.height)
-    rate = Row(len(rows) + 1, "gallery", name, point, "", "bpp", bpp, unit="bit/px", pictures=1, against=picture.name)
-    rows.append(rate)
+    of = {"codec": name, "point": point, "picture": picture.name, "pictures": 1}
+    rate = rows.add(ExampleRow, bpp, unit="bit/px", machine="", quantity="bpp", **of)
     image.thumbnail((_WIDTH, _WIDTH))
     objects = None
     machine = next(iter(record.found), None)
     if machine is not None:
         found = record.found[machine].detections(record.width, record.height)
         image = draw_detections(image, found, DEFAULT_SCORE)
-        note = f"score at least {DEFAULT_SCORE:g}"
         count = float(len(found.above(DEFAULT_SCORE)))
-        objects = replace(rate, row=len(rows) + 1, machine=machine, quantity="objects", value=count, unit="", note=note)
-        rows.append(objects)
+        objects = rows.add(ExampleRow, count, machine=machine, quantity="objects", **of)
     preview = isinstance(coder, LatentTaskCodec)
     return Tile(name, point, picture.name, rate, objects, preview, _uri(image))
 

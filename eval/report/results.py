@@ -5,41 +5,93 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import platform
-import subprocess
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
-from importlib import metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from vcm.errors import CurveError, FormatError
-from vcm.eval.curves.bd import BDResult, Curve, RDPoint, bd_rate
-from vcm.eval.metrics.distortion import metrics
-from vcm.eval.report.summary import Row, Summary
-from vcm.eval.run.runner import Run
+import pydantic
+
+from vcm.errors import FormatError
+from vcm.eval.report.environment import environment
+from vcm.eval.report.rows import (
+    ClassRow,
+    CostRow,
+    CountRow,
+    DeltaRow,
+    ExampleRow,
+    LayerRow,
+    PointRow,
+    ReferenceRow,
+    Rows,
+    ShareRow,
+    select,
+)
+from vcm.eval.report.summary import Summary
+from vcm.eval.run.protocols import Protocol
+from vcm.eval.run.runner import Run, Skipped
 from vcm.io.files import write_atomically
 
 __all__ = [
-    "FORMAT",
-    "Comparison",
-    "Results",
-    "compare",
-    "environment",
-    "read_results",
-    "write_results",
-]
+    "FORMAT", "CodecEntry", "DatasetEntry", "MachineEntry", "Results", "read_results", "write_results",
+]  # fmt: skip
 
-FORMAT = "vcm-eval/1"
-"""First field of ``results.json``."""
+FORMAT: Literal["vcm-eval/2"] = "vcm-eval/2"
+"""First field of ``results.json``. Version 1 had one kind of row for everything."""
 
 _MAX_BYTES = 1 << 30
-_PACKAGES = (
-    "vcm", "numpy", "torch", "torchvision", "pillow", "pillow-heif", "imagecodecs", "compressai", "onnxruntime",
-    "pycocotools", "piq", "scipy",
-)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """The pictures.
+
+    Attributes:
+        name, layout, folder: of the data set.
+        pictures: that were evaluated.
+        ground_truth: its name, ``None`` for a distortion protocol.
+        pseudo: whether that is what a detector found on the uncompressed pictures.
+        boxes: annotated ones in the pictures, crowds not counted.
+        notes: what a reader must know of the data.
+    """
+
+    name: str
+    layout: str
+    folder: str
+    pictures: int
+    ground_truth: str | None
+    pseudo: bool
+    boxes: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CodecEntry:
+    """What identifies a codec's numbers.
+
+    Attributes:
+        name, version, settings: as of :class:`vcm.codecs.protocol.CodecInfo`.
+        family: name of the codec that codes: for one on smaller pictures the inner one's, else its own.
+        percent: scale of each side for one on smaller pictures, else ``None``.
+        head: whether it was read by a head of its own.
+    """
+
+    name: str
+    version: str
+    settings: dict[str, str | int | float | bool]
+    family: str
+    percent: int | None
+    head: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MachineEntry:
+    """What identifies a machine's numbers, as of :class:`vcm.eval.machines.MachineInfo`."""
+
+    name: str
+    version: str
+    settings: dict[str, str]
+    group: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,108 +99,79 @@ class Results:
     """What ``results.json`` holds.
 
     Attributes:
-        protocol: name, title, task, departures and settings.
-        dataset: name, layout, folder, number of pictures, notes, ground truth.
+        format: :data:`FORMAT`.
+        protocol: what was measured.
+        dataset: the pictures.
         command: the exact command line.
         environment: machine, versions, time, commit.
         codecs, machines: what identifies each.
         skipped: pictures left out, with reasons.
         notes: what a reader must know.
-        views, quantities: of the curves.
+        views: whose eyes curves are drawn through: machines, groups, ``best``; one empty name for distortion.
+        quantities: what curves show.
         rows: every number.
     """
 
-    protocol: dict[str, Any]
-    dataset: dict[str, Any]
+    format: Literal["vcm-eval/2"]
+    protocol: Protocol
+    dataset: DatasetEntry
     command: str
     environment: dict[str, str]
-    codecs: tuple[dict[str, Any], ...]
-    machines: tuple[dict[str, Any], ...]
-    skipped: tuple[dict[str, str], ...]
+    codecs: tuple[CodecEntry, ...]
+    machines: tuple[MachineEntry, ...]
+    skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     views: tuple[str, ...]
     quantities: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: Rows
 
     @classmethod
     def of(cls, run: Run, summary: Summary, command: str) -> Results:
-        """Gather the results of a run."""
-        truth = run.dataset.ground_truth
-        dataset = {
-            "name": run.dataset.name,
-            "layout": run.dataset.layout,
-            "folder": str(run.dataset.root),
-            "pictures": len(run.dataset.pictures),
-            "ground_truth": truth.name if truth else None,
-            "pseudo": bool(truth and truth.pseudo),
-            "boxes": sum(truth.boxes_per_category()) if truth else 0,
-            "notes": list(run.dataset.notes),
-        }
+        """Gather the results of a run.
+
+        Args:
+            run, summary: what was measured and computed.
+            command: the exact command line.
+        """
+        truth, rows = run.dataset.ground_truth, summary.rows.rows()
+        dataset = DatasetEntry(
+            run.dataset.name, run.dataset.layout, str(run.dataset.root), len(run.dataset.pictures),
+            truth.name if truth else None, bool(truth and truth.pseudo),
+            sum(truth.boxes_per_category()) if truth else 0, run.dataset.notes,
+        )  # fmt: skip
+        heads = {row.codec for row in rows.points if row.machine == "head"}
+        codecs = tuple(
+            CodecEntry(c.info.name, c.info.version, dict(c.info.settings), c.family, c.percent, c.info.name in heads)
+            for c in run.codecs
+        )
+        machines = tuple(MachineEntry(m.name, m.version, dict(m.settings), m.group) for m in run.machines)
         jobs = f"times were taken with {run.jobs} process{'es' if run.jobs > 1 else ''} at work, one thread each"
         return cls(
-            run.protocol.model_dump(mode="json"), dataset, command, environment(),
-            tuple(codec.info.to_json() for codec in run.codecs), tuple(m.to_json() for m in run.machines),
-            tuple(asdict(skip) for skip in run.skipped), (*run.notes, jobs), summary.views, summary.quantities,
-            summary.rows,
+            FORMAT, run.protocol, dataset, command, environment(), codecs, machines, run.skipped, (*run.notes, jobs),
+            summary.views, summary.quantities, rows,
         )  # fmt: skip
 
-    def find(self, section: str, **wanted: str) -> tuple[Row, ...]:
-        """Rows of a section whose fields have these values."""
-        return tuple(
-            r for r in self.rows if r.section == section and all(getattr(r, k) == v for k, v in wanted.items())
-        )
+    def curve(self, codec: str, machine: str, quantity: str) -> list[tuple[PointRow, PointRow]]:
+        """Points of a curve as pairs of rows (rate, value), in the order in which they were measured.
 
-    def curve(self, codec: str, machine: str, quantity: str) -> list[tuple[Row, Row]]:
-        """Points of a curve as pairs of rows (rate, value), in the order in which they were measured."""
-        rates = {row.point: row for row in self.find("point", codec=codec, quantity="bpp")}
-        rows = self.find("point", codec=codec, machine=machine, quantity=quantity)
+        Args:
+            codec: its name.
+            machine: a machine, a view, ``head``, or empty for distortion.
+            quantity: what the curve shows.
+        """
+        rates = {row.point: row for row in select(self.rows.points, codec=codec, quantity="bpp")}
+        rows = select(self.rows.points, codec=codec, machine=machine, quantity=quantity)
         return [(rates[row.point], row) for row in rows if row.value is not None]
 
-
-def environment() -> dict[str, str]:
-    """Machine, versions of what was used, time, and our commit where vcm runs from its own checkout."""
-    found = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpu": _cpu(),
-        "cores": str(os.cpu_count()),
-    }
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    commit = _commit()
-    if commit:
-        found["commit"] = commit
-    return found
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups of machines."""
+        return tuple(dict.fromkeys(machine.group for machine in self.machines if machine.group))
 
 
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+_RESULTS: pydantic.TypeAdapter[Results] = pydantic.TypeAdapter(Results)
 
-
-def _commit() -> str:
-    """Commit of our own checkout; empty where this file is not one of a checkout's own (an installed package)."""
-    here = Path(__file__).resolve()
-    # An installed copy may lie inside the user's repository, in a virtual environment say: its commit is not ours.
-    if _git(here.parent, "rev-parse", "--show-toplevel") != str(here.parents[2]):
-        return ""
-    return _git(here.parent, "describe", "--always", "--dirty", "--abbrev=12")
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+_KINDS = (PointRow, ShareRow, ClassRow, LayerRow, CostRow, CountRow, ReferenceRow, DeltaRow, ExampleRow)
+_COLUMNS = ("row", "section", *dict.fromkeys(f.name for kind in _KINDS for f in fields(kind) if f.name != "row"))
 
 
 def write_results(results: Results, out: Path) -> None:
@@ -157,18 +180,21 @@ def write_results(results: Results, out: Path) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
-    document = {"format": FORMAT, **asdict(results)}
+    document = _RESULTS.dump_python(results, mode="json")
     write_atomically(out / "results.json", json.dumps(document, indent=1, allow_nan=False))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = [field.name for field in fields(Row)]
-    writer.writerow(names)
-    for row in results.rows:
-        values = (getattr(row, name) for name in names)
-        writer.writerow(
-            ["" if value is None else repr(value) if isinstance(value, float) else value for value in values]
-        )
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in results.rows.every():
+        values = {f.name: _cell(getattr(row, f.name)) for f in fields(row)}
+        writer.writerow({"section": row.section, **values})
     write_atomically(out / "results.csv", text.getvalue())
+
+
+def _cell(value: Any) -> object:
+    if isinstance(value, tuple):
+        return "; ".join(" ".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value)
+    return "" if value is None else repr(value) if isinstance(value, float) else value
 
 
 def read_results(path: Path) -> Results:
@@ -182,80 +208,15 @@ def read_results(path: Path) -> Results:
         if path.stat().st_size > _MAX_BYTES:
             raise FormatError(f"{path} is too large", expected=f"at most {_MAX_BYTES} bytes", found=path.stat().st_size)
         data = json.loads(path.read_bytes())
-        if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
-            raise FormatError(f"{path} holds no evaluation", expected=f"format {FORMAT}")
-        data["rows"] = tuple(Row(**row) for row in data["rows"])
-        for key in ("codecs", "machines", "skipped", "notes", "views", "quantities"):
-            data[key] = tuple(data[key])
-        return Results(**data)
+        found = data.get("format") if isinstance(data, Mapping) else None
+        if found != FORMAT:
+            raise FormatError(f"{path} holds no evaluation", expected=f"format {FORMAT}", found=found)
+        return _RESULTS.validate_python(data)
     except OSError as error:
         raise FormatError(f"{path} cannot be read", found=error.strerror) from error
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise FormatError(f"{path}: {where}", expected=first["msg"], found=first.get("input")) from error
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} is not a results.json", found=str(error)) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One curve that two results share.
-
-    Attributes:
-        codec, machine, quantity: which.
-        bd_rate: of B against A in percent, ``None`` where it was refused.
-        note: reason of a refusal.
-        same: whether codec, version and settings are the same in both.
-        points: (point, rate in A, rate in B, value in A, value in B) of the points that both have.
-    """
-
-    codec: str
-    machine: str
-    quantity: str
-    bd_rate: float | None
-    note: str
-    same: bool
-    points: tuple[tuple[str, float, float, float, float], ...]
-
-
-def compare(a: Results, b: Results) -> tuple[Comparison, ...]:
-    """Every curve that both have, B against A."""
-    codecs_a, codecs_b = ({codec["name"]: codec for codec in results.codecs} for results in (a, b))
-    quantities = [quantity for quantity in a.quantities if quantity in b.quantities]
-    found = []
-    for name in codecs_a:
-        if name not in codecs_b:
-            continue
-        machines = dict.fromkeys(row.machine for row in a.find("point", codec=name) if row.quantity in quantities)
-        for machine in machines:
-            for quantity in quantities:
-                first, second = a.curve(name, machine, quantity), b.curve(name, machine, quantity)
-                if first and second:
-                    same = codecs_a[name] == codecs_b[name]
-                    found.append(_compared(name, machine, quantity, first, second, same))
-    return tuple(found)
-
-
-def _compared(
-    codec: str,
-    machine: str,
-    quantity: str,
-    first: Sequence[tuple[Row, Row]],
-    second: Sequence[tuple[Row, Row]],
-    same: bool,
-) -> Comparison:
-    higher = metrics()[quantity].higher_is_better if quantity in metrics() else True
-    curves = []
-    for label, pairs in (("A", first), ("B", second)):
-        points = tuple(RDPoint(rate.value or 0.0, value.value or 0.0, value.point) for rate, value in pairs)
-        curves.append(Curve(f"{codec} of {label}", points, higher))
-    delta: BDResult | None = None
-    note = ""
-    try:
-        delta = bd_rate(*curves)
-    except CurveError as error:
-        note = str(error)
-    others = {point.label: point for point in curves[1].points}
-    shared = tuple(
-        (p.label, p.rate, others[p.label].rate, p.metric, others[p.label].metric)
-        for p in curves[0].points
-        if p.label in others
-    )
-    return Comparison(codec, machine, quantity, delta.value if delta else None, note, same, shared)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcm.eval.metrics.distortion import metrics
 
-__all__ = ["title_of"]
+__all__ = ["higher_is_better", "title_of"]
 
 _TITLES = {
     "ap": "mAP@[.50:.95]",
@@ -21,3 +21,9 @@ def title_of(quantity: str) -> str:
     """The title of a quantity, or its name where it has none."""
     known = metrics().get(quantity)
     return known.title if known is not None else _TITLES.get(quantity, quantity)
+
+
+def higher_is_better(quantity: str) -> bool:
+    """Whether more of a quantity is better; true of every accuracy."""
+    known = metrics().get(quantity)
+    return known is None or known.higher_is_better

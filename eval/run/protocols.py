@@ -121,6 +121,8 @@ class Protocol(_Strict):
         metrics: distortion metrics, names of :func:`vcm.eval.metrics.distortion.metrics`.
         bd_mean_of: metrics whose BD-rates are averaged.
         accuracy: accuracies that are curves.
+        main: the quantity that the report answers first with; by default the first of ``interval``, ``accuracy`` or
+            ``metrics``.
         interval: accuracies over which BD-rates are taken as well.
         frequent_boxes: boxes that a class needs for ``ap50_frequent``.
         bootstrap: resamples of the pictures for confidence intervals.
@@ -140,6 +142,7 @@ class Protocol(_Strict):
     metrics: tuple[str, ...] = ()
     bd_mean_of: tuple[str, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()
+    main: str | None = None
     interval: Interval | None = None
     frequent_boxes: int = pydantic.Field(default=30, ge=1)
     bootstrap: int = pydantic.Field(default=500, ge=10, le=10_000)
@@ -161,7 +164,15 @@ class Protocol(_Strict):
             raise ValueError("interval names an accuracy that is not in accuracy")
         if not self.accuracy and not self.metrics:
             raise ValueError("nothing to measure: no accuracy and no metrics")
+        if self.main is not None and self.main not in (self.accuracy or self.metrics):
+            raise ValueError("main is not among what curves show")
         return self
+
+    @property
+    def main_quantity(self) -> str:
+        """What the report answers first with."""
+        first = self.interval.accuracy if self.interval else self.accuracy or self.metrics
+        return self.main or first[0]
 
     def points_of(self, name: str, quality: QualityRange, *, family: str = "") -> tuple[Point, ...]:
         """Operating points of a codec.

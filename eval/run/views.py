@@ -53,7 +53,8 @@ class Measurement:
         measured: value and draws.
         unit: of both.
         taken: for a view, the machine that it is of.
-        note: for a view, why that one.
+        candidates: for a group, what each of its machines has.
+        ceiling: whether it is the group's ceiling: its first member's on uncompressed pictures.
     """
 
     machine: str
@@ -61,7 +62,8 @@ class Measurement:
     measured: Measured
     unit: str
     taken: str = ""
-    note: str = ""
+    candidates: tuple[tuple[str, float], ...] = ()
+    ceiling: bool = False
 
 
 def views_of(machines: Sequence[MachineInfo]) -> tuple[View, ...]:
@@ -119,7 +121,6 @@ def _better(found: Sequence[Measurement], view: View, codec: str) -> list[Measur
         better = max(mine, key=lambda name: mine[name].measured.value)
         ceiling = codec == UNCOMPRESSED and view.members[0] in mine
         taken = mine[view.members[0] if ceiling else better]
-        listed = ", ".join(f"{name} {m.measured.value:.2f}" for name, m in mine.items())
-        note = f"{'the ceiling' if ceiling else 'the better'} of {listed}"
-        out.append(Measurement(view.name, quantity, taken.measured, taken.unit, taken.machine, note))
+        values = tuple((name, m.measured.value) for name, m in mine.items())
+        out.append(Measurement(view.name, quantity, taken.measured, taken.unit, taken.machine, values, ceiling))
     return out

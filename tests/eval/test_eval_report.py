@@ -20,11 +20,13 @@ from vcm.errors import FormatError, OutputError
 from vcm.eval.data.datasets import Dataset, load_dataset
 from vcm.eval.evaluate import complete_codecs, evaluate
 from vcm.eval.machines.protocol import MachineInfo
-from vcm.eval.report import results as results_module
+from vcm.eval.report import environment as module
+from vcm.eval.report.answer import answer
+from vcm.eval.report.compare import compare
 from vcm.eval.report.figures import row_range
-from vcm.eval.report.page import format_value
-from vcm.eval.report.results import Results, compare, read_results, write_atomically
-from vcm.eval.report.summary import Row
+from vcm.eval.report.results import Results, read_results, write_atomically
+from vcm.eval.report.rows import CostRow, CountRow, DeltaRow, PointRow, select
+from vcm.eval.report.tables import format_value
 from vcm.eval.run.protocols import Protocol
 from vcm.io.coco import Category, CocoGroundTruth, CocoImage
 from vcm.structures import Detections
@@ -146,7 +148,7 @@ def test_every_number_of_the_page_is_that_of_its_csv_row(folder: Path, results: 
     assert len(page.numbers) > 100
     with (folder / "results.csv").open(newline="") as file:
         lines = {int(line["row"]): line for line in csv.DictReader(file)}
-    rows = {row.row: row for row in results.rows}
+    rows = {row.row: row for row in results.rows.every()}
     for number, text in page.numbers:
         value = lines[number]["value"]
         assert (float(value) if value else None) == rows[number].value
@@ -155,7 +157,7 @@ def test_every_number_of_the_page_is_that_of_its_csv_row(folder: Path, results: 
 
 def test_no_number_stands_in_a_table_without_a_row(folder: Path) -> None:
     text = (folder / "report.html").read_text("utf-8")
-    measured = text[text.index('id="bd"') : text.index('id="pictures"')]
+    measured = text[text.index('id="bd"') : text.index('id="grounds"')]
     for cell in re.findall(r"<td(?![^>]*(?:data-row|class))[^>]*>([^<]*)</td>", measured):
         assert cell in ("–",)
 
@@ -173,6 +175,32 @@ def test_the_page_stands_alone_and_escapes_what_it_is_given(folder: Path) -> Non
     assert "everything" in text
 
 
+def test_the_page_answers_first_and_folds_the_rest(folder: Path, results: Results) -> None:
+    text = (folder / "report.html").read_text("utf-8")
+    order = [text.index(f'class="{name}"') for name in ("answer", "plot")] + [text.index('id="pictures"')]
+    assert order == sorted(order)
+    first = text.index("<details")
+    assert first > order[-1]
+    assert all(text.index(f'<details id="{name}"') >= first for name in ("curves", "bd", "points", "costs", "grounds"))
+    assert "<details open" not in text
+    plot = text[order[1] : order[2]]
+    assert "toy-base, own head" in plot
+    # Every point of every curve names itself, in both drawings.
+    shown = sum(len(results.curve(c.name, m, "ap")) for c in results.codecs[1:] for m in ("near", "head"))
+    assert plot.count("<title>") == 2 * shown > 20
+
+
+def test_the_answer_says_why_where_nothing_can_be_said(results: Results) -> None:
+    found = answer(results)
+    assert (found.quantity, found.view, found.heads) == ("ap", "near", ("toy-base",))
+    for line in found.lines:
+        assert line.delta.value is not None or line.remark
+    values = [line.delta.value for line in found.lines if line.against == "jpeg"]
+    kept = [value for value in values if value is not None]
+    assert kept == sorted(kept)
+    assert values == kept + [None] * (len(values) - len(kept)), "refusals come last"
+
+
 def test_figures_are_written_as_svg_and_png(folder: Path) -> None:
     names = {path.name for path in (folder / "figures").iterdir()}
     assert {"near-ap50.svg", "near-ap50.png", "best-ap.png"} <= names
@@ -181,23 +209,27 @@ def test_figures_are_written_as_svg_and_png(folder: Path) -> None:
 
 
 def test_the_resampled_anchor_and_the_ceiling_are_added(results: Results) -> None:
-    names = [codec["name"] for codec in results.codecs]
+    names = [codec.name for codec in results.codecs]
     assert names == ["uncompressed", "jpeg", "webp", "toy-base", "jpeg@50"]
+    assert [(c.family, c.percent, c.head) for c in results.codecs[-2:]] == [
+        ("toy-base", None, True),
+        ("jpeg", 50, False),
+    ]
     again = complete_codecs(_protocol(), [webp()])
     assert [codec.name for codec in again] == ["uncompressed", "webp"]
 
 
 def test_rates_are_bits_of_all_files_over_pixels_of_all_pictures(results: Results) -> None:
-    (row,) = results.find("point", codec="toy-base", point="q=1", quantity="bpp")
+    (row,) = select(results.rows.points, codec="toy-base", point="q=1", quantity="bpp")
     assert row.value == 200 * 8 / SIZE**2
     assert row.pictures == 4
     assert row.low == row.high == pytest.approx(row.value)
 
 
 def test_counts_say_what_was_left_out(results: Results) -> None:
-    counts = {row.quantity: row.value for row in results.find("count")}
+    counts = {row.quantity: row.value for row in results.rows.counts}
     assert counts == {"pictures": 4.0, "pictures_skipped": 1.0, "frequent_classes": 1.0}
-    assert results.skipped[0]["picture"] == "broken.png"
+    assert results.skipped[0].picture == "broken.png"
 
 
 def test_the_better_machine_is_taken_at_each_point(results: Results) -> None:
@@ -209,24 +241,29 @@ def test_the_better_machine_is_taken_at_each_point(results: Results) -> None:
 
 
 def test_a_head_is_compared_in_every_view(results: Results) -> None:
-    rows = results.find("bd", codec="toy-base", quantity="bd_rate", against="jpeg", point="ap")
-    assert {row.machine for row in rows} == {"near", "far", "best"}
-    layers = results.find("layer", codec="toy-base", point="q=0")
-    assert {row.against: row.value for row in layers} == {"header": 20.0, "base": 80.0}
+    rows = select(results.rows.deltas, codec="toy-base", kind="bd_rate", against="jpeg", against_front=False, over="ap")
+    assert {row.view for row in rows} == {"near", "far", "best"}
+    layers = select(results.rows.layers, codec="toy-base", point="q=0")
+    assert {row.layer: row.value for row in layers} == {"header": 20.0, "base": 80.0}
 
 
 def test_the_front_over_scales_is_an_anchor_too(results: Results) -> None:
-    assert results.find("bd", codec="webp", against="jpeg-front", quantity="bd_rate")
-    assert results.find("bd", codec="jpeg-front", against="jpeg", quantity="bd_rate")
+    rows = select(results.rows.deltas, kind="bd_rate", against="jpeg")
+    assert select(rows, codec="webp", front=False, against_front=True)
+    assert select(rows, codec="jpeg", front=True, against_front=False)
+    assert not any("front" in codec.name for codec in results.codecs)
 
 
 def test_a_refused_delta_has_its_reason(results: Results) -> None:
-    for row in results.find("bd", quantity="bd_rate"):
-        assert row.value is not None or len(row.note) > len(f"over {row.point}; ")
+    rows = select(results.rows.deltas, kind="bd_rate")
+    assert any(row.value is None for row in rows)
+    for row in rows:
+        assert bool(row.refusal) == (row.value is None or row.low is None)
+        assert (row.start is None) == (row.value is None)
 
 
 def test_costs_and_environment_are_there(results: Results) -> None:
-    costs = {row.quantity for row in results.find("cost", codec="jpeg")}
+    costs = {row.quantity for row in select(results.rows.costs, codec="jpeg")}
     assert {"encode", "decode", "machine", "peak"} <= costs
     assert {"python", "cpu", "cores", "numpy", "time"} <= results.environment.keys()
     assert results.command == "vcm eval <toy> & more"
@@ -238,7 +275,7 @@ def test_results_compare_with_themselves_to_nothing(results: Results) -> None:
     for row in found:
         assert row.same
         assert row.bd_rate is None or row.bd_rate == pytest.approx(0, abs=1e-9)
-        assert row.bd_rate is not None or row.note
+        assert row.bd_rate is not None or row.refusal
         assert all(a == b and x == y for _, a, b, x, y in row.points)
 
 
@@ -248,17 +285,17 @@ def test_distortion_protocol_with_a_published_curve(tmp_path: Path) -> None:
     data = _dataset(tmp_path / "data", 2)
     evaluate(plan, data, [jpeg(), webp()], [], tmp_path / "out", command="c")
     found = read_results(tmp_path / "out")
-    (row,) = found.find("bd", codec="webp", against="paper", quantity="bd_rate")
+    (row,) = select(found.rows.deltas, codec="webp", against="paper", kind="bd_rate")
     assert row.value is not None
-    (mean,) = found.find("bd", codec="webp", against="jpeg", quantity="bd_rate_mean")
-    (single,) = found.find("bd", codec="webp", against="jpeg", quantity="bd_rate")
+    (mean,) = select(found.rows.deltas, codec="webp", against="jpeg", kind="bd_rate_mean")
+    (single,) = select(found.rows.deltas, codec="webp", against="jpeg", kind="bd_rate")
     assert mean.value == single.value
     assert "paper" in (tmp_path / "out" / "figures" / "psnr.svg").read_text()
 
 
 def test_foreign_results_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    for text in ("", "[]", "{}", '{"format": "vcm-eval/1"}', '{"format": "vcm-eval/1", "rows": [{"row": 1}]}'):
+    for text in ("", "[]", "{}", '{"format": "vcm-eval/1"}', '{"format": "vcm-eval/2", "rows": {"points": 1}}'):
         path.write_text(text)
         with pytest.raises(FormatError):
             read_results(tmp_path)
@@ -281,15 +318,18 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_numbers_are_written_with_their_unit_in_mind() -> None:
-    def row(quantity: str, value: float | None, unit: str, section: str = "point") -> str:
-        return format_value(Row(1, section, "c", "p", "m", quantity, value, unit=unit))
+    def cost(quantity: str, value: float, unit: str) -> str:
+        return format_value(CostRow(row=1, value=value, unit=unit, codec="c", machine="", quantity=quantity))
 
-    assert row("encode", 0.0123, "s", "cost") == "12.3"
-    assert row("bpp", 0.01234, "bit/px") == "0.0123"
-    assert row("bpp", 1.2345, "bit/px") == "1.234"
-    assert row("bd_rate", -3.14159, "%", "bd") == "-3.14"
-    assert row("bd_rate", None, "%", "bd") == "–"
-    assert row("pictures", 1234.0, "", "count") == "1,234"
+    def rate(value: float | None, unit: str = "bit/px") -> str:
+        return format_value(PointRow(row=1, value=value, unit=unit, codec="c", point="p", machine="", quantity="bpp"))
+
+    assert cost("encode", 0.0123, "s") == "12.3"
+    assert cost("parameters", 12345.0, "") == "12,345"
+    assert (rate(0.01234), rate(1.2345), rate(None), rate(30.123, "dB")) == ("0.0123", "1.234", "–", "30.12")
+    of = {"codec": "c", "front": False, "against": "d", "against_front": False, "view": "", "over": "psnr"}
+    assert format_value(DeltaRow(row=1, value=-3.14159, unit="%", kind="bd_rate", **of)) == "-3.14"
+    assert format_value(CountRow(row=1, value=1234.0, quantity="pictures")) == "1,234"
     assert row_range([3, 1, 2, 9, 5, 6]) == "1–3, 5–6, 9"
 
 
@@ -300,10 +340,10 @@ def test_the_commit_is_ours_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     copy.write_text("")
     for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c"]):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
-    monkeypatch.setattr(results_module, "__file__", str(copy))
-    assert "commit" not in results_module.environment()
+    monkeypatch.setattr(module, "__file__", str(copy))
+    assert "commit" not in module.environment()
     ours = tmp_path / "eval" / "report" / "results.py"
     ours.parent.mkdir(parents=True)
     ours.write_text("")
-    monkeypatch.setattr(results_module, "__file__", str(ours))
-    assert len(results_module.environment()["commit"]) >= 12
+    monkeypatch.setattr(module, "__file__", str(ours))
+    assert len(module.environment()["commit"]) >= 12

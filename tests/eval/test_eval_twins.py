@@ -15,14 +15,16 @@ from tiny import tiny_twin, tiny_weights
 from vcm.codecs.protocol import CodecInfo, Image, QualityRange
 from vcm.errors import ModelNotFoundError, OptionError
 from vcm.eval.curves.bd import Curve, RDPoint
-from vcm.eval.curves.deltas import compare_within, relative
+from vcm.eval.curves.deltas import rate_delta, relative
 from vcm.eval.curves.resampled import ResampledCurve
 from vcm.eval.data.datasets import Dataset, load_dataset
 from vcm.eval.evaluate import complete_codecs, evaluate
 from vcm.eval.machines.load import load_machines
 from vcm.eval.machines.protocol import MachineInfo
 from vcm.eval.machines.twin import TwinMachine
+from vcm.eval.report.answer import answer
 from vcm.eval.report.results import Results, read_results
+from vcm.eval.report.rows import select
 from vcm.eval.run.protocols import Protocol
 from vcm.eval.run.runner import run as measure
 from vcm.eval.run.views import BEST, Measured, Measurement, View, check_names, merge, views_of
@@ -102,7 +104,7 @@ def test_a_group_takes_its_better_machine_for_each_quantity_of_a_point() -> None
     assert merged[BEST, "ap"] == (12, "c"), "the best is taken for each quantity by itself"
     ceiling = [m for m in merge(every, views, "uncompressed") if m.machine == "twin"]
     assert {m.taken for m in ceiling} == {"a"}, "the clean twin is the ceiling"
-    assert "a 40.00, b 41.00" in ceiling[0].note
+    assert (ceiling[0].candidates, ceiling[0].ceiling) == ((("a", 40), ("b", 41)), True)
 
 
 # -- BD over an interval ----------------------------------------------------------------------------------------------
@@ -125,36 +127,33 @@ def test_the_interval_is_a_share_of_the_ceiling_and_only_what_both_reach_is_inte
     top = np.full(3, 50.0)
     a, t = relative(anchor, 50.0, top), relative(half, 50.0, top)
     assert [point.metric for point in a.curve.points] == pytest.approx([40, 50, 60, 70, 80])
-    whole = compare_within(a, t, 50, 75)
-    assert whole.rate == pytest.approx(-50)
-    assert (whole.low, whole.high) == pytest.approx((-50, -50))
-    assert whole.note.startswith("integrated 50.0 to 75.0 %, 100% of the interval")
-    assert whole.covered == pytest.approx(100)
-    part = compare_within(a, t, 60, 95)
-    assert part.covered == pytest.approx(100 * 20 / 35)
-    assert part.rate == pytest.approx(-50)
-    assert part.note.startswith("integrated 60.0 to 80.0 %, 57% of the interval")
+    whole = rate_delta(a, t, within=(50, 75))
+    assert (whole.value, whole.low, whole.high) == pytest.approx((-50, -50, -50))
+    assert (whole.start, whole.end) == pytest.approx((50, 75))
+    part = rate_delta(a, t, within=(60, 95))
+    assert part.value == pytest.approx(-50)
+    assert (part.start, part.end) == pytest.approx((60, 80)), "what both curves reach"
     # Below the interval the test curve costs nearly what the anchor does: that does not count.
     rates = [0.9 * 10**2.0, 0.9 * 10**2.5, *(0.5 * 10 ** (v / 10) for v in (34.0, 36.0, 38.0, 40.0))]
     bent = relative(_curve("bent", rates, [20, 25, 34, 36, 38, 40]), 50.0, top)
-    assert compare_within(a, bent, 72, 80).rate == pytest.approx(-50, abs=1)
-    assert (compare_within(a, bent, 40, 80).rate or 0) > -45
+    assert rate_delta(a, bent, within=(72, 80)).value == pytest.approx(-50, abs=1)
+    assert (rate_delta(a, bent, within=(40, 80)).value or 0) > -45
 
 
 def test_a_curve_that_does_not_reach_the_interval_is_refused() -> None:
     values = [20.0, 25.0, 30.0, 35.0]
     a = _curve("anchor", [1, 2, 3, 4], values)
     low = _curve("low", [1, 2, 3, 4], [1, 2, 3, 4])
-    found = compare_within(a, low, 24, 34)
-    assert (found.rate, found.low, found.covered) == (None, None, None)
-    assert found.note == "curve 'low' does not reach into the interval: expected some of 24 … 34, found 1 … 4"
-    above = compare_within(_curve("above", [1, 2, 3, 4], [40, 41, 42, 43]), a, 24, 34)
-    assert "'above' does not reach" in above.note
+    found = rate_delta(a, low, within=(24, 34))
+    assert (found.value, found.low, found.start) == (None, None, None)
+    assert found.refusal == "curve 'low' does not reach into the interval: expected some of 24 … 34, found 1 … 4"
+    above = rate_delta(_curve("above", [1, 2, 3, 4], [40, 41, 42, 43]), a, within=(24, 34))
+    assert "'above' does not reach" in above.refusal
     lower = _curve("lower", [1, 2, 3, 4], [5, 10, 15, 26])
     upper = _curve("upper", [1, 2, 3, 4], [30, 32, 40, 43])
-    assert "no common range" in compare_within(lower, upper, 24, 34).note
+    assert "no common range" in rate_delta(lower, upper, within=(24, 34)).refusal
     few = _curve("few", [1, 2, 3], values[:3])
-    assert "too few Pareto points" in compare_within(a, few, 24, 34).note
+    assert "too few Pareto points" in rate_delta(a, few, within=(24, 34)).refusal
 
 
 def test_protocols_check_their_interval() -> None:
@@ -253,18 +252,15 @@ def results(folder: Path) -> Results:
 def test_rows_say_which_twin_was_taken_and_keep_both(results: Results, folder: Path) -> None:
     assert results.views == ("twin", "other", BEST)
     for point in ("q=3", "q=6"):
-        (taken,) = results.find("point", codec="toy", point=point, machine="twin", quantity="person_ap50")
-        both = {
-            machine: results.find("point", codec="toy", point=point, machine=machine, quantity="person_ap50")[0].value
-            for machine in ("clean", "degraded")
-        }
+        rows = select(results.rows.points, codec="toy", point=point, quantity="person_ap50")
+        (taken,) = select(rows, machine="twin")
+        both = {machine: select(rows, machine=machine)[0].value for machine in ("clean", "degraded")}
         assert taken.value == max(both.values())
-        assert both[taken.against] == taken.value
-        assert "clean" in taken.note
-        assert "degraded" in taken.note
+        assert both[taken.taken] == taken.value
+        assert dict(taken.candidates) == both
     with (folder / "results.csv").open(newline="") as file:
         lines = {int(line["row"]): line for line in csv.DictReader(file)}
-    assert lines[taken.row]["against"] == taken.against
+    assert lines[taken.row]["taken"] == taken.taken
     page = (folder / "report.html").read_text("utf-8")
     assert "The better twin at each point" in page
     assert ">taken</th>" in page
@@ -274,30 +270,46 @@ def test_rows_say_which_twin_was_taken_and_keep_both(results: Results, folder: P
 
 
 def test_shares_are_of_the_clean_twin_and_paired(results: Results) -> None:
-    (ceiling,) = results.find("point", codec="uncompressed", machine="twin", quantity="person_ap50")
-    assert ceiling.against == "clean"
-    rows = results.find("share", codec="vcm-s-base", quantity="person_ap50")
+    points = select(results.rows.points, quantity="person_ap50")
+    (ceiling,) = select(points, codec="uncompressed", machine="twin")
+    assert (ceiling.taken, ceiling.ceiling) == ("clean", True)
+    rows = select(results.rows.shares, codec="vcm-s-base", quantity="person_ap50")
     assert len(rows) == 6
     for row in rows:
-        (value,) = results.find("point", codec="vcm-s-base", point=row.point, machine="head", quantity="person_ap50")
+        (value,) = select(points, codec="vcm-s-base", point=row.point, machine="head")
         assert row.value == pytest.approx(100 * value.value / ceiling.value)
-        assert row.against == "clean"
+        assert (row.of, row.ceiling) == ("clean", ceiling.value)
     # At the best quality head and twin see the same persons in every draw: a paired interval has no width.
     assert (rows[-1].value, rows[-1].low, rows[-1].high) == pytest.approx((100, 100, 100))
 
 
 def test_the_interval_of_a_run(results: Results) -> None:
-    (row,) = results.find(
-        "bd", codec="vcm-s-base", machine="twin", point="person_ap50", quantity="bd_rate_interval", against="toy"
-    )
+    deltas = select(results.rows.deltas, kind="bd_rate_interval")
+    (row,) = select(deltas, codec="vcm-s-base", view="twin", over="person_ap50", against="toy")
     assert row.value is not None
     assert row.value < 0
-    assert row.note.startswith("over 30% to 95% of clean's 100.00 on uncompressed pictures; integrated")
-    views = {r.machine for r in results.find("bd", codec="vcm-s-base", quantity="bd_rate_interval")}
-    assert views == {"twin", "other", BEST}
-    # Every view has the twin's ceiling.
-    notes = [r.note for r in results.find("bd", quantity="bd_rate_interval")]
-    assert all("of clean's" in note for note in notes)
+    assert (row.ceiling_of, row.ceiling) == ("clean", 100)
+    assert row.start is not None
+    assert row.end is not None
+    assert row.covered == pytest.approx(100 * (row.end - row.start) / 65)
+    assert 30 <= row.start < row.end <= 95
+    assert {r.view for r in select(deltas, codec="vcm-s-base")} == {"twin", "other", BEST}
+    assert {r.ceiling_of for r in deltas} == {"clean"}, "every view has the twin's ceiling"
+
+
+def test_the_answer_puts_the_head_first(results: Results) -> None:
+    found = answer(results)
+    assert (found.quantity, found.view, found.heads) == ("person_ap50", "twin", ("vcm-s-base",))
+    first = "".join(part if isinstance(part, str) else part[0] for part in found.sentences[0])
+    assert first.startswith("At equal person AP50 (decoded pictures read by twin), vcm-s-base needs ")
+    assert "fewer bits" in first
+    text = " ".join("".join(p if isinstance(p, str) else p[0] for p in sentence) for sentence in found.sentences)
+    assert "vcm-s-base, read by its own head, reaches 100.0 % at " in text
+    rows = {row.row: row for row in results.rows.every()}
+    for sentence in found.sentences:
+        for part in sentence:
+            if not isinstance(part, str):
+                assert rows[part[1]].value is not None
 
 
 def test_real_twins_go_through_a_run(twins: tuple[Path, Path], tmp_path: Path) -> None:
@@ -308,8 +320,12 @@ def test_real_twins_go_through_a_run(twins: tuple[Path, Path], tmp_path: Path) -
     run, found = evaluate(plan, data, codecs, machines, tmp_path / "out", command="c")
     assert run.skipped == ()
     assert found.views == ("twin",)
-    assert {row.machine for row in found.find("point", codec="toy", quantity="ap")} == {"clean", "degraded", "twin"}
-    assert {machine["group"] for machine in found.machines} == {"twin"}
+    assert {row.machine for row in select(found.rows.points, codec="toy", quantity="ap")} == {
+        "clean",
+        "degraded",
+        "twin",
+    }
+    assert {machine.group for machine in found.machines} == {"twin"}
     again = measure(plan, data, codecs, machines, tmp_path / "out")
     assert (again.computed, again.cached) == (0, run.computed)
     changed = measure(plan, data, codecs, load_machines([f"twin:{twins[0]}"]), tmp_path / "out")

@@ -84,6 +84,7 @@ def evaluate(
     from vcm.eval.data.datasets import load_dataset
     from vcm.eval.evaluate import evaluate as run_protocol
     from vcm.eval.machines.load import load_machines
+    from vcm.eval.report.answer import answer
     from vcm.eval.run.codecs import load_codecs
     from vcm.eval.run.protocols import load_protocol
 
@@ -109,13 +110,16 @@ def evaluate(
         counts = {"pictures": len(measured.dataset.pictures), "skipped": len({s.picture for s in measured.skipped})}
         screen.print_json({**files, **counts, "computed": measured.computed, "cached": measured.cached})
         return 0
-    rows = [row for row in results.rows if row.section == "bd" and row.quantity == "bd_rate"]
-    table = [
-        (row.codec, row.against, row.machine, row.point, "–" if row.value is None else f"{row.value:+.1f} %")
-        for row in rows
-    ]
+    found = answer(results)
+    for sentence in found.sentences:
+        screen.say("".join(part if isinstance(part, str) else part[0] for part in sentence))
+    table = []
+    for line in found.lines:
+        delta = "–" if line.delta.value is None else f"{line.delta.value:+.1f} %"
+        table.append((line.codec, line.against, delta, line.range, line.remark))
     if table:
-        screen.print_table(("codec", "against", "machine", "over", "BD-rate"), table, left=(0, 1, 2, 3))
+        columns = ("codec", "against", "bits", f"over {found.quantity}", "remark")
+        screen.print_table(columns, table, left=(0, 1, 3, 4))
     kept = len(measured.dataset.pictures)
     screen.say(
         f"{kept} pictures, {measured.computed} measured now, {measured.cached} from the cache: {files['report.html']}"
@@ -132,13 +136,14 @@ def compare(
     from dataclasses import asdict
 
     from vcm.cli import output as screen
-    from vcm.eval.report.results import compare as compare_results
+    from vcm.eval.report.compare import compare as compare_results
     from vcm.eval.report.results import read_results
 
     a, b = read_results(first), read_results(second)
     for key in ("name", "pictures", "ground_truth"):
-        if a.dataset[key] != b.dataset[key]:
-            screen.line(f"warning: different data: {key} {a.dataset[key]} and {b.dataset[key]}")
+        one, other = getattr(a.dataset, key), getattr(b.dataset, key)
+        if one != other:
+            screen.line(f"warning: different data: {key} {one} and {other}")
     found = compare_results(a, b)
     if as_json:
         screen.print_json([asdict(row) for row in found])
@@ -148,7 +153,7 @@ def compare(
         delta = "–" if row.bd_rate is None else f"{row.bd_rate:+.2f} %"
         largest = max((abs(y_b - y_a) for _, _, _, y_a, y_b in row.points), default=None)
         shift = "" if largest is None else f"{largest:.3g}"
-        table.append((row.codec, row.machine, row.quantity, delta, shift, "yes" if row.same else "no", row.note))
+        table.append((row.codec, row.machine, row.quantity, delta, shift, "yes" if row.same else "no", row.refusal))
     columns = ("codec", "machine", "quantity", "BD-rate of B", "largest shift at a point", "same settings", "remark")
     screen.print_table(columns, table, left=(0, 1, 2, 6))
     return 0
