@@ -1,4 +1,4 @@
-"""What other packages add by entry points: metrics, kinds of heads. The package is a real one, on its own path."""
+"""What other packages add by entry points: codecs, heads, metrics. The package is a real one, on its own path."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from skimage.data import chelsea
 
 import vcm
 import vcm.cli
+from vcm.codecs.anchors import load_anchor
+from vcm.codecs.families import families
 from vcm.errors import OptionError
 from vcm.eval.metrics import Metric, metric, metrics
 from vcm.eval.report.results import read_results
 from vcm.eval.run.protocols import Protocol
 from vcm.tasks.kinds import head_kinds
+from vcm.testing.codecs import check_codec
 
 METRIC = """
 import numpy as np
@@ -42,7 +45,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     names = []
 
     def caches() -> None:
-        for known in (metrics, head_kinds):
+        for known in (metrics, head_kinds, families):
             known.cache_clear()
 
     def package(name: str, entry_points: dict[str, dict[str, str]], files: dict[str, str]) -> None:
@@ -106,7 +109,7 @@ def test_ours_come_first_and_are_metrics() -> None:
 
 
 def test_contributing_is_enough(package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    """The files that CONTRIBUTING shows, as a package: its metric in ``vcm eval``, its head in a codec."""
+    """The files that CONTRIBUTING shows, as a package: its codec and metric in ``vcm eval``, its head in ours."""
     text = CONTRIBUTING.read_text()
     (project,) = re.findall(r"^```toml\n(.*?)^```", text, flags=re.S | re.M)
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.S | re.M)
@@ -121,11 +124,15 @@ def test_contributing_is_enough(package, tmp_path: Path, monkeypatch: pytest.Mon
     exec(compile(use, "CONTRIBUTING.md", "exec"), {})
     assert re.fullmatch(r"Sharpness\(probability=0\.\d+\)\n", capsys.readouterr().out)
 
+    check_codec(load_anchor("dct:effort=6"))
+    with pytest.raises(OptionError, match="dct has no such option: found level"):
+        load_anchor("dct:level=6")
+
     Path("own.yaml").write_text(
-        "{name: own, title: own, task: distortion, anchors: [jpeg], points: {jpeg: [20, 40, 60, 80]}, metrics: [gmsd],"
+        "{name: own, title: own, task: distortion, anchors: [jpeg], points: {dct: [20, 40, 60, 80]}, metrics: [gmsd],"
         " bootstrap: 10, departures: [a test]}"
     )
-    assert vcm.cli.run(["eval", "own.yaml", "--data", "photos", "--codecs", "jpeg", "--out", "out"]) == 0
-    curve = [value.value for _, value in read_results(Path("out")).curve("jpeg", "", "gmsd")]
+    assert vcm.cli.run(["eval", "own.yaml", "--data", "photos", "--codecs", "dct", "--out", "out"]) == 0
+    curve = [value.value for _, value in read_results(Path("out")).curve("dct", "", "gmsd")]
     assert curve == sorted(curve, reverse=True)
     assert 0 < curve[-1] < curve[0]
