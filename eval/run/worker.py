@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vcm.codecs.protocol import Image, ImageCodec, LatentTaskCodec, LayeredCodec
+from vcm.codecs.rate import nearest_rate
 from vcm.errors import ImageError, VcmError
 from vcm.eval.data.datasets import Picture, read_picture
 from vcm.eval.machines.protocol import Machine
@@ -143,23 +144,15 @@ class Worker:
         return values
 
     def _search(self, image: Image, target: float) -> float:
-        """The quality whose file is nearest to ``target`` bits per pixel, by bisection: the rate rises with quality."""
+        """The quality whose file is nearest to ``target`` bits per pixel; the rate rises with quality."""
         span, pixels = self._codec.quality_range, image.shape[0] * image.shape[1]
         steps = int(span.high - span.low) if span.integer else _SEARCH_STEPS
-        tried: dict[float, float] = {}
 
-        def rate(step: int) -> float:
+        def code(step: int) -> tuple[float, float]:
             quality = span.at(step / steps) if steps else span.low
-            if quality not in tried:
-                tried[quality] = 8 * len(self._codec.compress(image, quality)) / pixels
-            return tried[quality]
+            return quality, 8 * len(self._codec.compress(image, quality)) / pixels
 
-        low, high = 0, steps
-        if rate(low) < target < rate(high):
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (middle, high) if rate(middle) < target else (low, middle)
-        return min(tried, key=lambda quality: abs(tried[quality] - target))
+        return nearest_rate(code, lambda tried: tried[1], target, steps)[0]
 
 
 def _timed_head(codec: LatentTaskCodec, data: bytes) -> Found:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
-from vcm.bitstream import Bitstream
-from vcm.bitstream.limits import MAX_QUALITY
+from vcm.bitstream import MAX_QUALITY, Bitstream
+from vcm.codecs.rate import nearest_rate
 
 __all__ = ["RATE_TOLERANCE", "RateWarning", "search_quality"]
 
@@ -20,28 +20,11 @@ class RateWarning(UserWarning):
 def search_quality(
     encode: Callable[[int], Bitstream], target: float, rate: Callable[[Bitstream], float], stacklevel: int
 ) -> Bitstream:
-    """The quality index whose ``rate`` is nearest to ``target`` bpp, by bisection (the rate rises with quality).
+    """The quality index whose ``rate`` is nearest to ``target`` bpp, the rate rising with quality.
 
     ``stacklevel`` is that of ``warnings.warn``: whom a :class:`RateWarning` names.
     """
-    tried: dict[int, Bitstream] = {}
-
-    def at(index: int) -> float:
-        if index not in tried:
-            tried[index] = encode(index)
-        return rate(tried[index])
-
-    low, high = 0, MAX_QUALITY
-    if at(low) < target < at(high):
-        while high - low > 1:
-            middle = (low + high) // 2
-            if at(middle) <= target:
-                low = middle
-            else:
-                high = middle
-            if abs(at(middle) / target - 1) < RATE_TOLERANCE / 10:
-                break
-    best = min(tried.values(), key=lambda s: abs(rate(s) - target))
+    best = nearest_rate(encode, rate, target, MAX_QUALITY, close=RATE_TOLERANCE / 10)
     if abs(rate(best) / target - 1) > RATE_TOLERANCE:
         warnings.warn(
             f"target_bpp {target:g} is out of reach: the nearest rate is {rate(best):.4f} bpp", RateWarning, stacklevel
