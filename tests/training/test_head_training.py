@@ -23,10 +23,10 @@ from vcm.io.pictures import load_image
 from vcm.structures import LatentSpec
 from vcm.tasks.keypoints import KeypointOutput
 from vcm.training import features as features_module
+from vcm.training.data.keypoints import is_test, mirror_order, read_keypoint_data
 from vcm.training.features import cached_features, compute_features, extractor
 from vcm.training.head_config import load_head_config
 from vcm.training.heads import _mirrored, fit, keypoint_loss, train_heads
-from vcm.training.keypoint_data import is_test, mirror_order, read_keypoint_data
 from vcm.weights.head_file import load_head
 
 SPLIT = 0b11010
@@ -53,7 +53,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         box = {"image_id": i, "category_id": 1, "bbox": [x, y, 40, 25]}
         annotations.append({**box, "id": 2 * i, "keypoints": points})
         annotations.append({**box, "id": 2 * i + 1, "keypoints": [0] * 9})  # an object without keypoints
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "keypoints": NAMES}]}
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "bar", "keypoints": NAMES}],
+    }
     (folder / "instances.json").write_text(json.dumps(content))
     return folder
 

@@ -17,7 +17,7 @@ from vcm.codecs.scalable.build import base_analysis
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.errors import ConfigError
 from vcm.training.config import load_config
-from vcm.training.degrade import degrade, plan_degradations
+from vcm.training.data.degrade import degrade, plan_degradations
 from vcm.training.losses import distill_logits
 from vcm.training.run import _Done, _Run, train
 

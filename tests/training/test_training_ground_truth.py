@@ -12,19 +12,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from vcm.errors import AnnotationError
-from vcm.structures import COCO_CATEGORY_IDS
+from vcm.errors import AnnotationError, ImageError
+from vcm.structures import COCO_CATEGORY_IDS, Classes
 from vcm.training.data import (
     Crop,
     PictureStore,
     ViewPlan,
     ViewSpec,
-    cut_labelled_views,
-    cut_views,
     plan_views,
     render_views,
     view_objects,
 )
+
+
+def cut_views(store, chosen, spec, rng):
+    return render_views(store, plan_views(store, chosen, spec, rng))
+
+
+def cut_labelled_views(store, chosen, spec, rng):
+    plans = plan_views(store, chosen, spec, rng)
+    return render_views(store, plans), view_objects(store, plans)
+
 
 RED = ((20, 15, 90, 60), (0, 0, 30, 110), (60, 40, 200, 150), (100, 5, 110, 130), (30, 30, 40, 38))
 SIZES = ((120, 90), (100, 110), (210, 160), (150, 150), (64, 48))
@@ -212,7 +220,7 @@ def test_where_all_classes_are_annotated_the_teacher_adds_nothing(tmp_path: Path
     ],
 )
 def test_wrong_annotations_are_refused(tmp_path: Path, row: dict[str, object]) -> None:
-    with pytest.raises(AnnotationError, match="do not validate"):
+    with pytest.raises(AnnotationError, match=r"annotations\[0\]"):
         write(tmp_path / "wrong", [row])
 
 
@@ -222,5 +230,64 @@ def test_annotations_that_are_not_json(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="not JSON"):
         PictureStore([tmp_path])
     (tmp_path / "instances.json").write_text("[1]")
-    with pytest.raises(AnnotationError, match="do not validate"):
+    with pytest.raises(AnnotationError, match="not a COCO file"):
+        PictureStore([tmp_path])
+
+
+def test_pictures_of_one_name_in_two_folders_keep_their_own_boxes(tmp_path: Path) -> None:
+    boxes = {"a/1.png": [4, 6, 20, 10], "b/1.png": [30, 20, 16, 12]}
+    for name in boxes:
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    images = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(boxes)]
+    rows = [{"image_id": i, "category_id": 1 + i, "bbox": box} for i, box in enumerate(boxes.values())]
+    (tmp_path / "instances.json").write_text(json.dumps({"images": images, "annotations": rows}))
+    seen = [{"image_id": 1, "category_id": 5, "bbox": [0, 0, 9, 9], "score": 0.25}]
+    (tmp_path / "pseudo.json").write_text(json.dumps(seen))
+    store = PictureStore([tmp_path])
+    assert store.names == [f"{tmp_path.name}/a/1.png", f"{tmp_path.name}/b/1.png"]
+    first, second = store.truth
+    assert first is not None
+    assert second is not None
+    assert first.boxes.tolist() == [[4, 6, 24, 16]]
+    assert second.boxes.tolist() == [[30, 20, 46, 32]]
+    assert (first.labels.tolist(), second.labels.tolist()) == ([0], [1])
+    assert store.pseudo == [{}, {4: 0.25}]
+
+
+def test_pictures_stand_upright_and_transparency_is_white(tmp_path: Path) -> None:
+    image = Image.new("RGB", (64, 48), (10, 20, 30))
+    image.paste((200, 0, 0), (0, 0, 16, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    image.save(tmp_path / "1.png", exif=exif)
+    Image.new("RGBA", (40, 30), (0, 0, 0, 0)).save(tmp_path / "2.png")
+    turned, clear = PictureStore([tmp_path]).pictures
+    assert tuple(turned.shape) == (3, 64, 48)
+    assert turned[:, 2, 45].tolist() == [200, 0, 0]
+    assert turned[:, 2, 2].tolist() == [10, 20, 30]
+    assert clear.unique().tolist() == [255]
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        PictureStore([tmp_path])
+
+
+def test_classes_of_ones_own_go_by_name_and_others_are_left_out(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "1.png")
+    categories = [{"id": 7, "name": "bolt"}, {"id": 9, "name": "nut"}, {"id": 11, "name": "hand"}]
+    rows = [{"image_id": 0, "category_id": c, "bbox": [c, 2, 20, 20]} for c in (9, 11, 7)]
+    images = [{"id": 0, "file_name": "1.png", "width": 64, "height": 48}]
+    content = {"images": images, "annotations": rows, "categories": categories}
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    truth = PictureStore([tmp_path], classes=Classes(("bolt", "nut"))).truth[0]
+    assert truth is not None
+    assert truth.labels.tolist() == [1, 0]
+    assert truth.boxes[:, 0].tolist() == [9, 7]
+    toothbrush, nut = {"id": 90, "name": "toothbrush"}, {"id": 12, "name": "nut"}
+    content |= {"categories": [toothbrush, nut], "annotations": [{**rows[0], "category_id": 12}]}
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match="not COCO's: found 12"):
         PictureStore([tmp_path])

@@ -13,9 +13,13 @@ from PIL import Image
 
 from vcm.errors import ConfigError
 from vcm.tasks.detection import DetectorOutput
-from vcm.training.data import PictureStore, ViewSpec, class_weights, cut_views
+from vcm.training.data import PictureStore, ViewSpec, class_weights, plan_views, render_views
 from vcm.training.losses import distill_boxes, distill_features, distill_scores, teacher_labels
 from vcm.training.teacher import Teacher, TeacherOutput
+
+
+def cut_views(store, chosen, spec, rng):
+    return render_views(store, plan_views(store, chosen, spec, rng))
 
 
 @pytest.fixture

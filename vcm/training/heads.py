@@ -23,9 +23,9 @@ from vcm.tasks.keypoints import (
 )
 from vcm.tasks.shapes import KeypointShape
 from vcm.training import engine
+from vcm.training.data.keypoints import KeypointData, is_test, mirror_order, read_keypoint_data
 from vcm.training.features import FeatureKind, FrozenFeatures, cached_features
 from vcm.training.head_config import HeadConfig, load_head_config
-from vcm.training.keypoint_data import KeypointData, is_test, mirror_order, read_keypoint_data
 from vcm.weights.head_file import load_head, save_head
 
 __all__ = ["HeadRun", "TrainedHead", "fit", "keypoint_loss", "train_heads"]

@@ -19,7 +19,7 @@ from vcm.tasks.detection import DetectorOutput
 from vcm.tasks.shapes import SHIPPED_HEADS
 from vcm.training.config import BottleneckConfig, HeadsConfig, JointConfig, TaskLoss, TrainConfig, TwinConfig
 from vcm.training.data import PictureStore, ViewObjects, class_weights, render_views, view_objects
-from vcm.training.degrade import degrade, plan_degradations
+from vcm.training.data.degrade import degrade, plan_degradations
 from vcm.training.losses import (
     classification_loss,
     distill_boxes,
