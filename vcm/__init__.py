@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from vcm.io.pictures import AlphaWarning as AlphaWarning
     from vcm.structures import COCO_CATEGORY_IDS as COCO_CATEGORY_IDS
     from vcm.structures import COCO_NAMES as COCO_NAMES
+    from vcm.structures import Classes as Classes
     from vcm.structures import Classification as Classification
+    from vcm.structures import Detection as Detection
     from vcm.structures import Detections as Detections
     from vcm.structures import Keypoints as Keypoints
     from vcm.structures import Latents as Latents
@@ -62,9 +64,11 @@ _HOME = {
     "COCO_NAMES": "vcm.structures",
     "Chunk": "vcm.bitstream",
     "ChunkKind": "vcm.bitstream",
+    "Classes": "vcm.structures",
     "Classification": "vcm.structures",
     "Codec": "vcm.api",
     "Cost": "vcm.api",
+    "Detection": "vcm.structures",
     "Detections": "vcm.structures",
     "Header": "vcm.bitstream",
     "Keypoints": "vcm.structures",

@@ -58,6 +58,6 @@ def pseudo_ground_truth(
         if categories and known != categories:
             raise OptionError("detections are of different classes", expected=len(categories), found=len(known))
         categories = known
-        kept = found.above(score)
+        kept = found.filter(score=score)
         boxes[image.id] = (kept.boxes, [found.category_ids[int(k)] for k in kept.labels])
     return CocoGroundTruth.from_boxes(f"pseudo:{machine}@{score:g}", images, categories, boxes, pseudo=True)

@@ -130,7 +130,7 @@ def _tile(run: Run, codec: CodecRun, coder: ImageCodec, point: str, picture: Pic
     if machine is not None:
         found = record.found[machine].detections(record.width, record.height)
         image = draw_detections(image, found, DEFAULT_SCORE)
-        count = float(len(found.above(DEFAULT_SCORE)))
+        count = float(len(found.filter(score=DEFAULT_SCORE)))
         objects = rows.add(ExampleRow, count, machine=machine, quantity="objects", **of)
     preview = isinstance(coder, LatentTaskCodec)
     return Tile(name, point, picture.name, rate, objects, preview, _uri(image))

@@ -85,7 +85,7 @@ class FakeCodec:
         boxes = np.array([[1, 2, stream.width - 3, stream.height - 4], [0, 0, 8, 8]], np.float32)
         return Detections(
             boxes, np.array([0.9, 0.2], np.float32), np.array([15, 0]), stream.width, stream.height, bytes_read
-        ).above(score)
+        ).filter(score=score)
 
     def classify(self, source: Any) -> Classification:
         scores = np.linspace(0.01, 0.8, len(COCO_NAMES), dtype=np.float32)

@@ -145,7 +145,7 @@ def test_warnings_of_ours_are_lines_and_those_of_others_are_silent(run, codec, m
 def test_lazy_names_of_the_package() -> None:
     assert set(vcm.__all__) <= set(dir(vcm))
     assert vcm.VcmError.__module__ == "vcm.errors"
-    assert vcm.Detections.__module__ == "vcm.structures"
+    assert vcm.Detections.__module__ == "vcm.structures.detections"
     assert vcm.Bitstream.__module__.startswith("vcm.bitstream")
     with pytest.raises(AttributeError, match="nonsense"):
         _ = vcm.nonsense

@@ -85,7 +85,7 @@ def draw_detections(image: Image.Image, detections: Detections, score: float = D
         An RGB image of the size of ``image``. Line width and text grow with it.
     """
     out = image.convert("RGB").copy()
-    found = detections.above(score)
+    found = detections.filter(score=score)
     if not len(found):
         return out
     draw = ImageDraw.Draw(out)
@@ -202,7 +202,7 @@ def _fit(image: Image.Image) -> tuple[int, int]:
 
 def _draw_row(out: Image.Image, draw: ImageDraw.ImageDraw, row: PanelRow, y: int, score: float) -> None:
     size = _fit(row.original)
-    found = row.detections.above(score)
+    found = row.detections.filter(score=score)
     original, decoded, preview = (
         picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         for picture in (row.original, row.decoded, row.preview)

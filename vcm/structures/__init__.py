@@ -1,0 +1,12 @@
+"""The small typed contracts that rooms hand to each other. Imports numpy and no tensor library."""
+
+from vcm.structures.classes import COCO_CATEGORY_IDS, COCO_CLASSES, COCO_NAMES, DEFAULT_SCORE, Classes
+from vcm.structures.classification import Classification, ClassScore
+from vcm.structures.detections import Detection, Detections
+from vcm.structures.keypoints import Keypoints, Pose
+from vcm.structures.latents import Latents, LatentSpec
+
+__all__ = [
+    "COCO_CATEGORY_IDS", "COCO_CLASSES", "COCO_NAMES", "DEFAULT_SCORE", "ClassScore", "Classes", "Classification",
+    "Detection", "Detections", "Keypoints", "LatentSpec", "Latents", "Pose",
+]  # fmt: skip
