@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from codec_tools import copy_of, model_of, noise
-from PIL import Image, ImageCms
+from PIL import Image
+from profiles import ADOBE_RGB, rgb_profile
 from tiny import make_tiny, tiny_codec
 
 import vcm
@@ -169,7 +170,7 @@ def test_a_layer_of_a_later_version_does_not_disturb(file: Bitstream) -> None:
 
 def test_metadata_are_kept(tmp_path: Path) -> None:
     codec = tiny_codec()
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = rgb_profile(ADOBE_RGB)
     exif = Image.Exif()
     exif[0x010F], exif[0x0112] = "Maker", 6
     exif.get_ifd(0x8825)[1] = "N"
@@ -184,8 +185,10 @@ def test_metadata_are_kept(tmp_path: Path) -> None:
         assert 0x0112 not in kept
         assert 0x8825 not in kept
     with_position = Image.Exif()
-    with_position.load(codec.decode(codec.encode(tmp_path / "a.jpg", keep_gps=True)).info["exif"])
+    with_position.load(codec.decode(codec.encode(tmp_path / "a.jpg", keep=["gps"])).info["exif"])
     assert with_position.get_ifd(0x8825)[1] == "N"
+    nothing = codec.encode(tmp_path / "a.jpg", keep=[])
+    assert (nothing.metadata.exif, nothing.metadata.icc) == (None, None)
     assert "exif" not in codec.decode(file.base).info, "the base prefix holds no metadata"
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from codec_tools import noise
 from PIL import Image
+from profiles import ADOBE_RGB, SRGB, SRGB_PRIMARIES, rgb_profile
 from tiny import tiny_codec
 
 from vcm.api import RateWarning
 from vcm.api.rate import RATE_TOLERANCE
-from vcm.bitstream import parse
+from vcm.bitstream import Metadata, parse
 from vcm.codecs.scalable.model import default_base_scale
 from vcm.errors import ImageError, LayerError, OptionError
 
@@ -89,17 +90,50 @@ def test_a_rate_out_of_reach_is_reported_to_the_caller(base_only: bool) -> None:
         assert file == codec.encode(picture, base_only=base_only, **options)
 
 
-def test_target_of_the_base_leaves_metadata_out() -> None:
-    """The base's rate is that of the prefix, however long a profile follows it."""
+def test_a_target_counts_metadata() -> None:
+    """A rate is that of the file, for a base alone as well."""
     picture = Image.fromarray(noise(200, 160))
     exif = Image.Exif()
     exif[0x010E] = "x" * 5000
     picture.info["exif"] = exif.tobytes()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        low, high = (tiny_codec().encode(picture, base_only=True, base_quality=q).base_bpp for q in (0, 100))
-        file = tiny_codec().encode(picture, base_only=True, target_bpp=(low + high) / 2)
-    assert file.base_bpp == pytest.approx((low + high) / 2, rel=RATE_TOLERANCE)
+        options = {"base_only": True, "keep": ["metadata"]}
+        low, high = (tiny_codec().encode(picture, base_quality=q, **options).bpp for q in (0, 100))
+        file = tiny_codec().encode(picture, target_bpp=(low + high) / 2, **options)
+    assert file.metadata.exif is not None
+    assert file.total_bytes * 8 / (200 * 160) == pytest.approx((low + high) / 2, rel=RATE_TOLERANCE)
+
+
+def test_a_jpeg_with_a_profile_and_exif(tmp_path: Path) -> None:
+    """Of a photograph's metadata a base alone keeps nothing, and the picture what it needs to be shown."""
+    codec, path = tiny_codec(), tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x010F] = "Maker" * 50
+    picture = Image.fromarray(noise(160, 120))
+    for profile, needed in ((SRGB, False), (rgb_profile(SRGB_PRIMARIES), False), (rgb_profile(ADOBE_RGB), True)):
+        picture.save(path, icc_profile=profile, exif=exif)
+        base = codec.encode(path, base_only=True)
+        assert base.total_bytes == len(base.base) == base.header.base_bytes
+        assert base.bpp == base.base_bpp
+        full = codec.encode(path)
+        assert full.metadata.icc == (profile if needed else None)
+        assert full.metadata.exif is not None
+        assert codec.encode(path, base_only=True, keep=["icc"]).metadata == Metadata(icc=profile)
+        target = base.bpp * 1.3
+        assert codec.encode(path, base_only=True, target_bpp=target).total_bytes * 8 / (160 * 120) == pytest.approx(
+            target, rel=RATE_TOLERANCE
+        )
+        # Both layers are of the same pixels, whenever the second comes.
+        for options in ({"keep": []}, {"keep": ["icc", "metadata"]}):
+            later = codec.enhance(codec.encode(path, base_only=True, **options), path)
+            assert later.to_bytes() == codec.encode(path, **options).to_bytes()
+
+
+def test_what_cannot_be_kept() -> None:
+    for keep in (["exif"], "metadata", "icc,gps", [3]):
+        with pytest.raises(OptionError, match=r"a list of metadata, icc, gps"):
+            tiny_codec().encode(noise(40, 30), keep=keep)
 
 
 def test_enhancing_later_gives_the_same_bytes() -> None:
@@ -117,7 +151,7 @@ def test_enhancing_keeps_what_the_file_holds(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010F] = "Maker"
     picture.save(tmp_path / "a.png", exif=exif)
-    base = codec.encode(tmp_path / "a.png", base_only=True)
+    base = codec.encode(tmp_path / "a.png", base_only=True, keep=["metadata"])
     base.save(tmp_path / "a.vcm")
     full = codec.enhance(tmp_path / "a.vcm", tmp_path / "a.png")
     assert full.to_bytes().startswith(base.to_bytes())

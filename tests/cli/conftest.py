@@ -51,7 +51,7 @@ class FakeCodec:
 
     def encode(
         self, image: Any, *, quality: float = 50, base_quality: float = 50, base_only: bool = False,
-        target_bpp: float | None = None, base_scale: float | None = None,
+        target_bpp: float | None = None, base_scale: float | None = None, keep: list[str] | None = None,
     ) -> Bitstream:  # fmt: skip
         source = load_image(image)
         picture = Image.fromarray(source.pixels)

@@ -47,11 +47,13 @@ def test_encode_options_reach_the_codec(run, codec, monkeypatch, photo) -> None:
     )
     run("encode", photo)
     run("encode", photo, "--quality", 70, "--base-quality", 12.5)
-    run("encode", photo, "--bpp", 0.4, "--base-only")
+    run("encode", photo, "--bpp", 0.4, "--base-only", "--keep", "none")
+    run("encode", photo, "--keep", "metadata,gps")
     assert seen == [
-        {"quality": 50, "base_quality": 50, "base_only": False, "target_bpp": None},
-        {"quality": 70, "base_quality": 12.5, "base_only": False, "target_bpp": None},
-        {"quality": 50, "base_quality": 50, "base_only": True, "target_bpp": 0.4},
+        {"quality": 50, "base_quality": 50, "base_only": False, "target_bpp": None, "keep": None},
+        {"quality": 70, "base_quality": 12.5, "base_only": False, "target_bpp": None, "keep": None},
+        {"quality": 50, "base_quality": 50, "base_only": True, "target_bpp": 0.4, "keep": []},
+        {"quality": 50, "base_quality": 50, "base_only": False, "target_bpp": None, "keep": ["metadata", "gps"]},
     ]
 
 

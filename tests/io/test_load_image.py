@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from profiles import ADOBE_RGB, SRGB, SRGB_PRIMARIES, rgb_profile
 
-from vcm.errors import ImageError
+from vcm.errors import ImageError, OptionError
 from vcm.io.pictures import AlphaWarning, SourceImage, load_image
 from vcm.limits import MAX_PIXELS
 
@@ -261,6 +262,41 @@ def test_profiles(tmp_path: Path) -> None:
     assert got.icc is None
     got = load_image(saved(tmp_path, Image.fromarray(ramp()), "c.png", icc_profile=b"not a profile at all"))
     assert got.icc is None
+
+
+def test_a_profile_is_kept_left_out_or_applied(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(40, 216, (H, W, 3), dtype=np.uint8)
+    values[:, :, 1:] = values[:, :, :1]  # greys
+    values[:, :4] = (110, 180, 90), (150, 120, 100), (90, 100, 150), (200, 190, 60)
+    adobe = rgb_profile(ADOBE_RGB)
+    path = saved(tmp_path, Image.fromarray(values), "a.png", icc_profile=adobe)
+    for use in ("keep", "lean"):
+        got = load_image(path, profile=use)
+        assert got.icc == adobe
+        np.testing.assert_array_equal(got.pixels, values)
+    got = load_image(path, profile="apply")
+    assert got.icc is None
+    # The same by hand: light of the primaries, to X Y Z, to light of sRGB's, to its curve.
+    light = (values / 255.0) ** (0x0233 / 256) @ np.array(ADOBE_RGB) @ np.linalg.inv(np.array(SRGB_PRIMARIES))
+    light = np.clip(light, 0, 1)
+    wanted = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.abs(got.pixels - wanted).max() < 1.6
+    assert np.abs(got.pixels.astype(int) - values).max() > 10
+    for like in (SRGB, rgb_profile(SRGB_PRIMARIES)):
+        path = saved(tmp_path, Image.fromarray(values), "b.png", icc_profile=like)
+        assert load_image(path).icc == like
+        for use in ("lean", "apply"):
+            got = load_image(path, profile=use)
+            assert got.icc is None
+            np.testing.assert_array_equal(got.pixels, values)
+    damaged = adobe[:200] + bytes(len(adobe) - 200)
+    path = saved(tmp_path, Image.fromarray(values), "c.png", icc_profile=damaged)
+    assert load_image(path).icc == damaged
+    for use in ("lean", "apply"):
+        assert load_image(path, profile=use).icc is None
+    with pytest.raises(OptionError, match="keep, lean, apply"):
+        load_image(path, profile="drop")  # type: ignore[arg-type]
 
 
 def test_first_frame_of_an_animation(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +13,11 @@ from vcm.errors import OptionError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Backend", "backend_of", "check_target", "device_of", "quality_index", "whole_number"]
+    from vcm.io.colours import ProfileUse
+
+__all__ = [
+    "KEEP", "Backend", "Kept", "backend_of", "check_target", "device_of", "kept_of", "quality_index", "whole_number",
+]  # fmt: skip
 
 
 Backend = Literal["auto", "torch", "onnx"]
@@ -31,6 +37,39 @@ def backend_of(backend: Any, device: str | torch.device) -> Literal["torch", "on
     if backend == "onnx" and str(device) != "cpu":
         raise OptionError("onnxruntime runs on the CPU here", expected="device cpu", found=str(device))
     return "onnx" if backend == "onnx" else "torch"
+
+
+KEEP = ("metadata", "icc", "gps")
+"""What of a picture's file can be kept beside its pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a coded file keeps beside the pixels.
+
+    Attributes:
+        exif: the EXIF block, without orientation.
+        gps: the position in it as well.
+        profile: what becomes of the colour profile.
+    """
+
+    exif: bool
+    gps: bool
+    profile: ProfileUse
+
+
+def kept_of(keep: Collection[str] | None, base_only: bool) -> Kept:
+    """What ``keep`` of :meth:`vcm.Codec.encode` means.
+
+    Raises:
+        OptionError: it holds something else than the names in :data:`KEEP`, or is a string.
+    """
+    if keep is None:
+        return Kept(exif=not base_only, gps=False, profile="apply" if base_only else "lean")
+    unknown = [keep] if isinstance(keep, str) else sorted(set(map(str, keep)) - set(KEEP))
+    if unknown:
+        raise OptionError("cannot keep this", expected=f"a list of {', '.join(KEEP)}", found=", ".join(unknown))
+    return Kept("metadata" in keep or "gps" in keep, "gps" in keep, "keep" if "icc" in keep else "apply")
 
 
 def quality_index(name: str, quality: object) -> int:

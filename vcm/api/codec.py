@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vcm.api.arguments import check_target, quality_index, whole_number
+from vcm.api.arguments import check_target, kept_of, quality_index, whole_number
 from vcm.api.cost import Cost, count_costs
 from vcm.api.engines import engine_of
 from vcm.api.rate import search_quality
@@ -21,6 +21,7 @@ from vcm.api.sources import StreamSource, base_of, items_of, one_or_many, whole_
 from vcm.bitstream import MAX_QUALITY, BaseLayer, Bitstream, Metadata, SourceKind
 from vcm.codecs.scalable.model import BaseLatents, default_base_scale, picture_array
 from vcm.errors import HeadError, ImageError, LayerError, OptionError
+from vcm.io.colours import ProfileUse
 from vcm.io.metadata import without_orientation
 from vcm.io.pictures import SourceImage, load_image
 from vcm.runtime.networks import Array
@@ -84,7 +85,7 @@ class Codec:
         base_only: bool = False,
         target_bpp: float | None = None,
         base_scale: int | None = None,
-        keep_gps: bool = False,
+        keep: Collection[str] | None = None,
     ) -> Bitstream:
         """Encode a picture.
 
@@ -94,12 +95,15 @@ class Codec:
             quality: of the enhancement layer, 0 … 100.
             base_quality: of the base layer, 0 … 100.
             base_only: write the base layer only; the picture path does not run.
-            target_bpp: bits per source pixel of the whole file (of the base with ``base_only``); replaces the quality
-                of the layer that is searched. Met within 3 %, or a :class:`RateWarning` reports the nearest reachable
-                rate.
+            target_bpp: bits per source pixel of the whole file, metadata included; replaces the quality of the
+                enhancement layer, of the base with ``base_only``. Met within 3 %, or a :class:`RateWarning` reports the
+                nearest reachable rate.
             base_scale: eighths of the picture's size that the base is coded at, 1 … 8; by default such that its
                 longest side is near 480.
-            keep_gps: keep the position in the EXIF block.
+            keep: what to keep beside the pixels: any of ``metadata`` (EXIF without position and orientation), ``gps``
+                (the position) and ``icc`` (the colour profile; without it the pixels are converted to sRGB). By default
+                nothing for a base alone, whose metadata would be longer than itself; else ``metadata`` and a profile
+                whose colours are not sRGB's.
 
         Raises:
             ImageError: the picture cannot be read or is smaller than 16 px or too large.
@@ -108,17 +112,19 @@ class Codec:
         index, base_index = quality_index("quality", quality), quality_index("base_quality", base_quality)
         check_target(target_bpp)
         eighths = None if base_scale is None else whole_number("base_scale", base_scale, 1, 8, " eighths")
-        source = load_image(image, keep_gps=keep_gps)
+        kept = kept_of(keep, base_only)
+        source = load_image(image, keep_gps=kept.gps, profile=kept.profile)
+        metadata = Metadata(exif=source.exif if kept.exif else None, icc=source.icc)
         scale = eighths or default_base_scale(source.width, source.height)
         x = picture_array(source.pixels)
         y = self._model.analyse_base(x, scale)
 
         def base_file(at: int) -> tuple[Bitstream, BaseLatents]:
             base, latents = self._model.encode_base(y, (source.width, source.height), scale, at)
-            return _file(source, base), latents
+            return _file(source, base, metadata), latents
 
         if base_only and target_bpp is not None:
-            return search_quality(lambda at: base_file(at)[0], target_bpp, lambda file: file.base_bpp, 4)
+            return search_quality(lambda at: base_file(at)[0], target_bpp, lambda file: file.bpp, 4)
         file, latents = base_file(base_index)
         return file if base_only else self._add_picture(file, x, latents, index, target_bpp)
 
@@ -169,7 +175,9 @@ class Codec:
         if file.enhancement is not None:
             what = "the file has an enhancement layer already"
             raise LayerError(what, expected="a base-only file", found=", ".join(file.layer_names))
-        picture = load_image(image)  # type: ignore[arg-type]
+        # As when the base was encoded: sRGB, unless the file has a profile for other colours.
+        profile: ProfileUse = "apply" if file.metadata.icc is None else "keep"
+        picture = load_image(image, profile=profile)  # type: ignore[arg-type]
         found, expected = f"{picture.width}x{picture.height}", f"{file.width}x{file.height}"
         if found != expected:
             raise ImageError("the picture is not the one that the file was made from", expected=expected, found=found)
@@ -364,9 +372,9 @@ class Codec:
         return count_costs(self, width, height)
 
 
-def _file(source: SourceImage, base: BaseLayer) -> Bitstream:
+def _file(source: SourceImage, base: BaseLayer, metadata: Metadata) -> Bitstream:
     kind = SourceKind(source.bit_depth, source.grey, source.alpha)
-    return Bitstream.of_base(base, source=kind, metadata=Metadata(exif=source.exif, icc=source.icc))
+    return Bitstream.of_base(base, source=kind, metadata=metadata)
 
 
 def _picture(pixels: npt.NDArray[np.uint8], file: Bitstream, *, preview: bool) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcm.cli.options import MODEL, FileModel, Force, Json, Model, Output, bpp_option, quality_option
+from vcm.cli.options import MODEL, FileModel, Force, Json, Keep, Model, Output, bpp_option, quality_option
 
 if TYPE_CHECKING:
     from vcm.bitstream import Bitstream
@@ -30,11 +30,12 @@ def encode(
     base_quality: Annotated[float, quality_option("--base-quality", help="Quality of what detectors read")] = 50,
     bpp: Annotated[
         float | None,
-        bpp_option("Bits per pixel instead of --quality: of the whole file, or of the base with --base-only."),
+        bpp_option("Bits per pixel of the whole file, instead of --quality, or of --base-quality with --base-only."),
     ] = None,
     base_only: Annotated[
         bool, typer.Option("--base-only", help="Write the base layer only: for machines, at a fraction of the work.")
     ] = False,
+    keep: Keep = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -59,6 +60,7 @@ def encode(
             base_quality=base_quality,
             base_only=base_only,
             target_bpp=bpp,
+            keep=None if keep is None else [name for name in keep.split(",") if name != "none"],
         )
         return _written(stream, image, targets[image])
 

@@ -15,6 +15,7 @@ __all__ = [
     "Files",
     "Force",
     "Json",
+    "Keep",
     "Model",
     "Output",
     "Score",
@@ -57,9 +58,23 @@ def bpp_option(help: str) -> Any:
     return typer.Option("--bpp", callback=_positive, help=help, show_default=False)
 
 
+def _names_to_keep(value: str | None) -> str | None:
+    if value is not None and value != "none" and not set(value.split(",")) <= {"metadata", "icc", "gps"}:
+        raise typer.BadParameter(f"expected metadata, icc and gps, with commas, or none, found {value}")
+    return value
+
+
 _MODEL_HELP = "Shipped model or path of weights."
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="VCM files; - is stdin.", show_default=False)]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep", metavar="LIST", callback=_names_to_keep,
+        help="Of metadata, icc, gps, with commas; or none: what to keep beside the pixels, which are sRGB without icc.",
+        show_default="none with --base-only, else metadata and a profile that is not sRGB's",
+    ),
+]  # fmt: skip
 Force = Annotated[bool, typer.Option("--force", "-f", help="Write over a file that is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Model = Annotated[str, typer.Option("--model", "-m", help=_MODEL_HELP)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,19 @@ from PIL import Image
 
 from vcm.errors import ImageError
 
-__all__ = ["DEEP_MODES", "GREY_MODES", "rgb_profile", "to_rgb"]
+__all__ = ["DEEP_MODES", "GREY_MODES", "ProfileUse", "rgb_profile", "to_rgb", "use_profile"]
 
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+
+ProfileUse = Literal["keep", "lean", "apply"]
+"""What becomes of an RGB picture's colour profile: kept as it is; kept if it says something, that is if its colours are
+not sRGB's; or applied, which gives sRGB pixels without a profile."""
+
+# Levels of 255 by which colours may differ that are the same to whoever looks; profiles of sRGB differ among themselves
+# by rounding.
+_SAME_LEVELS = 2
 
 
 def to_rgb(image: Image.Image, sixteen: bool) -> tuple[Image.Image, bool, bytes | None]:
@@ -45,6 +54,46 @@ def to_rgb(image: Image.Image, sixteen: bool) -> tuple[Image.Image, bool, bytes 
         if applied is not None:
             return applied, False, None
     return image.convert("RGB"), False, rgb_profile(profile)
+
+
+def use_profile(image: Image.Image, profile: bytes | None, use: ProfileUse) -> tuple[Image.Image, bytes | None]:
+    """An RGB picture and the profile to go with it.
+
+    Args:
+        image: mode ``RGB``.
+        profile: about RGB, or ``None``.
+        use: what to do with it; a profile that cannot be read is as good as none unless it is kept.
+
+    """
+    if profile is None or use == "keep":
+        return image, profile
+    if _like_srgb(profile):
+        return image, None
+    if use == "lean":
+        return image, profile
+    return _to_srgb(image, profile), None
+
+
+@lru_cache(maxsize=32)
+def _like_srgb(profile: bytes) -> bool:
+    """Whether colours stay as they are on the way to sRGB, or nobody can say because the profile is damaged."""
+    steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(27, 27, 3)
+    try:
+        there: npt.NDArray[np.uint8] = np.asarray(_to_srgb(Image.fromarray(grid), profile))
+    except Exception:  # profiles are a format of their own, and the library has its own ways to say no
+        return True
+    return int(np.abs(there.astype(np.int16) - grid).max()) <= _SAME_LEVELS
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    from PIL import ImageCms
+
+    there = ImageCms.profileToProfile(
+        image, ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB",
+    )  # fmt: skip
+    return cast(Image.Image, there)  # nothing only where it is done in place
 
 
 def _palette_has_alpha(image: Image.Image) -> bool:

@@ -12,14 +12,14 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from vcm.errors import ImageError, reason
-from vcm.io.colours import DEEP_MODES, GREY_MODES, to_rgb
+from vcm.errors import ImageError, OptionError, reason
+from vcm.io.colours import DEEP_MODES, GREY_MODES, ProfileUse, to_rgb, use_profile
 from vcm.io.metadata import picture_exif
 from vcm.limits import MAX_PIXELS, MAX_SIDE
 
@@ -69,7 +69,7 @@ class SourceImage:
         bit_depth: 8 or 16, of the source; 16-bit sources are scaled to 8.
         grey: the source had no colour.
         alpha: the source had an alpha channel or a transparent colour (composited on white).
-        icc: RGB colour profile. A profile of another colour space was applied instead, and is ``None`` here.
+        icc: RGB colour profile that the pixels need; one of another colour space was applied instead.
         exif: ``b"Exif\\0\\0"`` and a TIFF block, without orientation and, unless asked for, position; or ``None``.
     """
 
@@ -93,7 +93,9 @@ def check_size(width: int, height: int, name: str = "picture") -> None:
         raise ImageError(f"{name}: too large", expected=f"at most {MAX_PIXELS} pixels", found=f"{width}x{height}")
 
 
-def load_image(source: ImageSource, *, keep_gps: bool = False, quiet: bool = False) -> SourceImage:
+def load_image(
+    source: ImageSource, *, keep_gps: bool = False, profile: ProfileUse = "keep", quiet: bool = False
+) -> SourceImage:
     """Reads a picture as upright 8-bit RGB.
 
     Args:
@@ -102,31 +104,36 @@ def load_image(source: ImageSource, *, keep_gps: bool = False, quiet: bool = Fal
             ``(C, H, W)`` with 1, 3 or 4 channels, uint8 or floating point in 0 … 1. Of several frames the first (of a
             PIL image the current one) is taken.
         keep_gps: keep the position in EXIF.
+        profile: what becomes of a file's or PIL image's RGB profile: ``keep`` it; be ``lean`` and keep it unless its
+            colours are sRGB's; or ``apply`` it, so that the pixels are sRGB.
         quiet: do not warn of alpha.
 
     Raises:
         ImageError: not a picture, truncated, unreadable, or of a size or type that cannot be coded. A file of more
             pixels than an application's own ``PIL.Image.MAX_IMAGE_PIXELS`` is too large, too; where that is at its
             default, it is twice as many, as Pillow has it.
+        OptionError: no such use of a profile.
 
     Warns:
         AlphaWarning: the picture has an alpha channel; it was composited on white.
     """
+    if profile not in get_args(ProfileUse):
+        raise OptionError("no such use of a profile", expected=", ".join(get_args(ProfileUse)), found=profile)
     name = "picture"
     if isinstance(source, (str, os.PathLike)):
         name = str(source)
-        found = _from_path(Path(source), keep_gps)
+        found = _from_path(Path(source), keep_gps, profile)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        found = _from_file(io.BytesIO(source), len(source), name, keep_gps)
+        found = _from_file(io.BytesIO(source), len(source), name, keep_gps, profile)
     elif isinstance(source, Image.Image):
-        found = _from_pillow(source, name, keep_gps)
+        found = _from_pillow(source, name, keep_gps, profile)
     elif isinstance(source, np.ndarray):
         found = _from_array(source, "HWC")
     elif _is_tensor(source):
         found = _from_tensor(source)
     elif hasattr(source, "read"):
         data = _all_of(source)  # type: ignore[arg-type]  # a tensor has no `read`
-        found = _from_file(io.BytesIO(data), len(data), name, keep_gps)
+        found = _from_file(io.BytesIO(data), len(data), name, keep_gps, profile)
     else:
         raise ImageError(
             "cannot read a picture from this",
@@ -138,7 +145,7 @@ def load_image(source: ImageSource, *, keep_gps: bool = False, quiet: bool = Fal
     return found
 
 
-def _from_path(path: Path, keep_gps: bool) -> SourceImage:
+def _from_path(path: Path, keep_gps: bool, profile: ProfileUse) -> SourceImage:
     name = str(path)
     try:
         # Opening a pipe would wait for its writer.
@@ -146,7 +153,7 @@ def _from_path(path: Path, keep_gps: bool) -> SourceImage:
             found = "a folder" if path.is_dir() else "a device or pipe"
             raise ImageError(f"{name}: not a picture", expected="a file", found=found)
         with path.open("rb") as file:
-            return _from_file(file, os.fstat(file.fileno()).st_size, name, keep_gps)
+            return _from_file(file, os.fstat(file.fileno()).st_size, name, keep_gps, profile)
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
@@ -166,7 +173,7 @@ def _all_of(file: BinaryIO) -> bytes:
     return data
 
 
-def _from_file(file: BinaryIO, size: int, name: str, keep_gps: bool) -> SourceImage:
+def _from_file(file: BinaryIO, size: int, name: str, keep_gps: bool, profile: ProfileUse) -> SourceImage:
     """From an open file of ``size`` bytes."""
     if size == 0:
         raise ImageError(f"{name}: not a picture", expected="a file", found="an empty file")
@@ -179,7 +186,7 @@ def _from_file(file: BinaryIO, size: int, name: str, keep_gps: bool) -> SourceIm
             raise ImageError(f"{name}: too large", expected=expected, found=f"{image.width}x{image.height}")
         if image.format in ("PNG", "JPEG") and pixels > max(_SUSPICIOUS_PIXELS, size * _MAX_PIXELS_PER_BYTE):
             raise ImageError(f"{name}: truncated picture", expected=f"{pixels} pixels", found=f"{size} bytes")
-        return _from_pillow(image, name, keep_gps)
+        return _from_pillow(image, name, keep_gps, profile)
 
 
 def _opened(file: BinaryIO, name: str) -> Image.Image:
@@ -197,7 +204,7 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
     return image
 
 
-def _from_pillow(image: Image.Image, name: str, keep_gps: bool) -> SourceImage:
+def _from_pillow(image: Image.Image, name: str, keep_gps: bool, profile: ProfileUse) -> SourceImage:
     check_size(*image.size, name)
     # A 16-bit PNG in colour is reduced by Pillow while it decodes; only the decoder's raw mode tells, and only before.
     sixteen = image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
@@ -205,7 +212,8 @@ def _from_pillow(image: Image.Image, name: str, keep_gps: bool) -> SourceImage:
     try:
         image.load()
         orientation, exif = picture_exif(image, keep_gps)
-        rgb, alpha, icc = to_rgb(image, sixteen)
+        rgb, alpha, found = to_rgb(image, sixteen)
+        rgb, icc = use_profile(rgb, found, profile)
         if orientation in _TRANSPOSE:
             rgb = rgb.transpose(_TRANSPOSE[orientation])
         pixels = np.array(rgb, dtype=np.uint8, order="C")
