@@ -1,9 +1,10 @@
 """Hypothesis strategies: everything that the container, the entropy coder and a codec may be given.
 
-    >>> from hypothesis import given
+    >>> from hypothesis import HealthCheck, given, settings
     >>> from vcm.bitstream import parse
     >>> from vcm.testing.strategies import bitstreams
-    >>> @given(bitstreams())
+    >>> @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
+    ... @given(bitstreams())
     ... def test_my_proxy_keeps_files(file):
     ...     assert parse(file.to_bytes()) == file
     >>> test_my_proxy_keeps_files()
