@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +131,8 @@ class ScalableModel:
         self.architecture, self.networks = architecture, networks
         self.base = LatentCoder("base", architecture.base, base, networks)
         self.picture = LatentCoder("picture", architecture.picture, picture, networks)
+        self.layers = (self.base, self.picture)
+        """The layers that it reads, base first. What a later version appended to a file is not for this one."""
 
     @property
     def base_fingerprint(self) -> bytes:
@@ -237,6 +240,19 @@ class ScalableModel:
             for rows, columns in tile_slices(*base.source_size)
         ]
         return Layer(ChunkKind.ENHANCEMENT, quality_index, self.picture_fingerprint, TILE_LOG2, tuple(streams))
+
+    def decode(self, base: BaseLatents, enhancements: Sequence[Layer]) -> _Pixels:
+        """The best picture from some layers, uint8 (H, W, 3): a rough preview where there is no enhancement.
+
+        Args:
+            base: the decoded base layer.
+            enhancements: what follows it, in the file's order; those beyond :attr:`layers` are not looked at.
+
+        Raises:
+            FingerprintError: a layer was written by other weights.
+            EntropyError: a stream is inconsistent.
+        """
+        return self.decode_picture(enhancements[0], base) if enhancements else self.decode_preview(base)
 
     def decode_picture(self, layer: Layer, base: BaseLatents) -> _Pixels:
         """The full picture: uint8 (H, W, 3).

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Codec"]
 
 Task = Head | Callable[[Latents], Any]
-_LAYERS = 2
 
 
 class Codec:
@@ -268,14 +267,12 @@ class Codec:
         """
         asked = None if layers is None else whole_number("layers", layers, 1, None)
         file = whole_of(source)
-        present = min(len(file.layers), _LAYERS)  # what a later version appended is not for this one
+        present = min(len(file.layers), len(self._model.layers))
         wanted = asked or present
         if wanted > present:
             raise LayerError("the file has fewer layers", expected=wanted, found=present)
-        base = self._base(file)
-        if wanted == 1 or file.enhancement is None:
-            return _picture(self._model.decode_preview(base), file, preview=True)
-        return _picture(self._model.decode_picture(file.enhancement, base), file, preview=False)
+        pixels = self._model.decode(self._base(file), file.layers[1:wanted])
+        return _picture(pixels, file, preview=wanted == 1)
 
     # -- heads --------------------------------------------------------------------------------------------------------
 
