@@ -146,13 +146,14 @@ class CompressAiCodec:
         return self._networks[index]
 
     def _load(self, index: int) -> Any:
-        import torch
         from compressai.zoo import image_models, load_state_dict
 
-        torch.manual_seed(index)
+        from vcm.nn.seeding import own_randomness
+
         build = image_models[self.architecture]
         try:
-            network = build(quality=index, metric=self.metric, pretrained=self.weights == "zoo")
+            with own_randomness(index):
+                network = build(quality=index, metric=self.metric, pretrained=self.weights == "zoo")
         except OSError as error:
             expected = "a connection, or weights by path"
             raise ModelNotFoundError(

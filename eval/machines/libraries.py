@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from vcm.codecs.protocol import Image, check_image
 from vcm.errors import MissingDependencyError, ModelNotFoundError, WeightsError
 from vcm.eval.machines.boxes import keep_best
 from vcm.eval.machines.protocol import MachineInfo
+from vcm.nn.seeding import own_randomness
 from vcm.structures import COCO_CATEGORY_IDS, COCO_NAMES, Detections
 from vcm.weights.state import read_state
 
@@ -23,6 +25,14 @@ _SCORE, _LIMIT = 0.01, 300
 
 def _version(weights: Path | None) -> str:
     return f"sha256 {sha256(weights.read_bytes()).hexdigest()[:12]}" if weights else "initialised weights, seed 0"
+
+
+def _load(network: torch.nn.Module, weights: Path, name: str) -> None:
+    """Tensors of a file into a network; no code in the file is run."""
+    try:
+        network.load_state_dict(read_state(weights, "model"))
+    except RuntimeError as error:
+        raise WeightsError(f"{weights} does not fit {name}", found=str(error).splitlines()[-1].strip()) from error
 
 
 class TorchvisionDetector:
@@ -46,18 +56,13 @@ class TorchvisionDetector:
                 "no such torchvision detector", expected=", ".join(list_models(detection)), found=model
             )
         self._model, self._weights = model, weights
-        torch.manual_seed(0)
         settings: dict[str, Any] = {"score_thresh": _SCORE, "detections_per_img": _LIMIT}
         if "rcnn" in model:
             settings = {f"box_{key}": value for key, value in settings.items()}
-        self._network = get_model(model, weights=None, weights_backbone=None, num_classes=91, **settings).eval()
+        with own_randomness(0):
+            self._network = get_model(model, weights=None, weights_backbone=None, num_classes=91, **settings).eval()
         if weights is not None:
-            try:
-                self._network.load_state_dict(read_state(weights, "model"))
-            except RuntimeError as error:
-                raise WeightsError(
-                    f"{weights} does not fit {model}", found=str(error).splitlines()[-1].strip()
-                ) from error
+            _load(self._network, weights, model)
         self._version = f"torchvision {torchvision.__version__}, {_version(weights)}"
         # Official category id → class index; the ids that COCO leaves out and the background are dropped.
         self._index = np.full(91, -1, np.int64)
@@ -94,14 +99,18 @@ class Detectron2Detector:
 
     Args:
         config: zoo path, e.g. ``COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml``.
-        weights: a checkpoint, or ``None`` for initialised weights (seed 0: for tests only).
+        weights: a ``.safetensors`` or ``.pth`` file of tensors, or ``None`` for initialised weights (seed 0: for tests
+            only).
+        trust: let Detectron2's own reader open ``weights``. It takes the zoo's ``.pkl`` files, and runs whatever code
+            they hold.
 
     Raises:
         MissingDependencyError: Detectron2 is not installed.
         ModelNotFoundError: the zoo has no such configuration.
+        WeightsError: the weights do not fit, or cannot be read without running code.
     """
 
-    def __init__(self, config: str, weights: Path | None = None) -> None:
+    def __init__(self, config: str, weights: Path | None = None, *, trust: bool = False) -> None:
         try:
             import detectron2
             from detectron2 import model_zoo
@@ -116,16 +125,18 @@ class Detectron2Detector:
         cfg.MODEL.DEVICE = "cpu"
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = cfg.MODEL.RETINANET.SCORE_THRESH_TEST = _SCORE
         cfg.TEST.DETECTIONS_PER_IMAGE = _LIMIT
-        self._config, self._weights = config, weights
+        self._config, self._weights, self._trust = config, weights, trust
         self._size = (int(cfg.INPUT.MIN_SIZE_TEST), int(cfg.INPUT.MAX_SIZE_TEST), str(cfg.INPUT.FORMAT))
-        torch.manual_seed(0)
-        self._network = build_model(cfg).eval()
-        if weights is not None:
+        with own_randomness(0):
+            self._network = build_model(cfg).eval()
+        if weights is not None and trust:
             DetectionCheckpointer(self._network).load(str(weights))
+        elif weights is not None:
+            _load(self._network, weights, config)
         self._version = f"detectron2 {detectron2.__version__}, {_version(weights)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Detectron2Detector, (self._config, self._weights)
+        return partial(Detectron2Detector, trust=self._trust), (self._config, self._weights)
 
     @property
     def name(self) -> str:

@@ -7,14 +7,18 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from vcm.errors import ConfigError, MissingDependencyError, ModelNotFoundError, OptionError, WeightsError
 from vcm.eval.machines.boxes import keep_best
 from vcm.eval.machines.descriptor import DESCRIPTORS, InputDescriptor, OnnxDescriptor
+from vcm.eval.machines.libraries import Detectron2Detector
 from vcm.eval.machines.load import load_machine
 from vcm.eval.machines.onnx import prepare
 
@@ -198,7 +202,9 @@ def test_overlaps_are_suppressed_within_a_class_only() -> None:
 
 
 def test_torchvision_detector_by_name() -> None:
+    before = torch.random.get_rng_state()
     machine = load_machine("torchvision:ssdlite320_mobilenet_v3_large")
+    assert torch.equal(torch.random.get_rng_state(), before), "the caller's random numbers go on"
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     found = machine.detect(image)
     assert (found.width, found.height) == (64, 48)
@@ -224,6 +230,68 @@ def test_detectron2_says_that_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "detectron2", None)
     with pytest.raises(MissingDependencyError, match="detectron2"):
         load_machine("detectron2:COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml")
+
+
+class Bomb:
+    """What a pickle can do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.mkdir, (self.path,)
+
+
+def _fake_detectron2(monkeypatch: pytest.MonkeyPatch, opened: list[str]) -> None:
+    """As much of Detectron2 as a machine is built with: a network of one layer, and a reader that unpickles."""
+    nodes = {name: SimpleNamespace() for name in ("MODEL", "TEST", "INPUT")}
+    config = SimpleNamespace(**nodes)
+    config.MODEL.ROI_HEADS, config.MODEL.RETINANET = SimpleNamespace(), SimpleNamespace()
+    config.INPUT.MIN_SIZE_TEST, config.INPUT.MAX_SIZE_TEST, config.INPUT.FORMAT = 800, 1333, "BGR"
+
+    class Checkpointer:
+        def __init__(self, network: torch.nn.Module) -> None:
+            self.network = network
+
+        def load(self, path: str) -> None:
+            opened.append(path)
+            self.network.load_state_dict(torch.load(path, weights_only=False)["model"])
+
+    parts = {
+        "detectron2": {"__version__": "0"},
+        "detectron2.model_zoo": {"get_config": lambda name: config},
+        "detectron2.checkpoint": {"DetectionCheckpointer": Checkpointer},
+        "detectron2.modeling": {"build_model": lambda cfg: torch.nn.Linear(2, 1)},
+    }
+    for name, members in parts.items():
+        module = ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    sys.modules["detectron2"].model_zoo = sys.modules["detectron2.model_zoo"]
+
+
+def test_detectron2_runs_no_code_of_a_file_unless_it_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    opened: list[str] = []
+    _fake_detectron2(monkeypatch, opened)
+    tensors = {"weight": torch.ones(1, 2), "bias": torch.zeros(1)}
+    good, bad, ran = tmp_path / "good.pth", tmp_path / "bad.pth", tmp_path / "ran"
+    torch.save({"model": tensors}, good)
+    torch.save({"model": tensors, "more": Bomb(ran)}, bad)
+    before = torch.random.get_rng_state()
+    assert torch.equal(Detectron2Detector("c.yaml", good)._network.weight, tensors["weight"])
+    assert torch.equal(torch.random.get_rng_state(), before)
+    with pytest.raises(WeightsError, match="cannot read the weights"):
+        Detectron2Detector("c.yaml", bad)
+    assert not ran.exists()
+    assert not opened
+    trusted = Detectron2Detector("c.yaml", bad, trust=True)
+    assert opened == [str(bad)]
+    assert ran.exists()
+    build, arguments = trusted.__reduce__()
+    ran.rmdir()
+    assert build(*arguments)._trust
 
 
 def test_onnx_machines_start_without_torch(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vcm.api import load
 from vcm.errors import ConfigError
+from vcm.nn.seeding import own_randomness
 from vcm.structures import Keypoints
 from vcm.tasks.keypoints import (
     KeypointHead,
@@ -133,7 +134,8 @@ def train_heads(
             seed=config.seed, progress=_named(progress, f"{kind} features"),
         )  # fmt: skip
         share = None if minutes is None else minutes / len(kinds)
-        heads.append(_train(config, kind, data, frozen, learn, held, objects, share, progress))
+        with own_randomness(config.seed):
+            heads.append(_train(config, kind, data, frozen, learn, held, objects, share, progress))
     return HeadRun(
         config, data.names, tuple(config.sigmas[n] for n in data.names),
         {data.pictures[i].id: data.pictures[i].truth for i in held}, len(learn), len(objects.picture), tuple(heads),
@@ -164,7 +166,6 @@ def _train(
     minutes: float | None,
     progress: Progress | None,
 ) -> TrainedHead:
-    torch.manual_seed(config.seed)
     head = KeypointHead(frozen.spec, data.names, KeypointShape(**config.shape.model_dump()))
     mean, spread = frozen.statistics(learn)
     head.mean.copy_(mean)

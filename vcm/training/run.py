@@ -15,6 +15,7 @@ from vcm.codecs.scalable.build import base_analysis
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.errors import ConfigError, TrunkError
 from vcm.io.files import whole_file, write_atomically
+from vcm.nn.seeding import own_randomness
 from vcm.tasks.build import head_modules
 from vcm.tasks.shapes import SHIPPED_HEADS
 from vcm.training import engine
@@ -245,7 +246,7 @@ def train(
     recipe = load_config(path, overrides)
     if start is not None:
         recipe = recipe.model_copy(update={"from_": start})
-    with processes(pick_device(recipe.device)):
+    with processes(pick_device(recipe.device)), own_randomness():
         return _train(recipe, _Run(recipe, teacher), resume, minutes, quiet)
 
 
