@@ -9,6 +9,7 @@ from vcm.eval.report.results import Results
 from vcm.eval.report.rows import DeltaRow, PointRow, ShareRow, select
 from vcm.eval.report.titles import higher_is_better, title_of
 from vcm.eval.run.views import BEST, UNCOMPRESSED
+from vcm.eval.run.worker import HEAD
 
 __all__ = ["Answer", "AnswerLine", "Part", "answer"]
 
@@ -18,23 +19,21 @@ Part = str | tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class AnswerLine:
-    """One codec against one anchor.
+    """One codec.
 
     Attributes:
         codec: as it is called: ``avif, best scales`` for a codec at every scale.
-        against: the anchor, likewise.
-        delta: the row, with a value or a refusal.
-        range: over which accuracies both curves were compared, in words; empty where they were not.
-        remark: why there is no value, or what must be known of it; may be empty.
-        best: row with the highest value that the codec's curve reaches, or ``None``.
+        head: whether it is read by a head of its own.
+        deltas: against each of :attr:`Answer.anchors`: a row with a value or a refusal; ``None`` against itself.
+        remarks: why there is no value, or what must be known of one, with the anchor; maybe none.
+        best: row with the best value that the codec's curve reaches, or ``None``.
         at: row with the rate there, or ``None``.
     """
 
     codec: str
-    against: str
-    delta: DeltaRow
-    range: str
-    remark: str
+    head: bool
+    deltas: tuple[DeltaRow | None, ...]
+    remarks: tuple[str, ...]
     best: PointRow | None
     at: PointRow | None
 
@@ -47,6 +46,7 @@ class Answer:
         quantity: the protocol's main quantity.
         view: through whose eyes; empty for distortion.
         sentences: the answer in words.
+        anchors: what the table compares with, as it is called.
         lines: the table, fewest bits first, refusals last.
         heads: names of codecs that are read by a head of their own.
     """
@@ -54,6 +54,7 @@ class Answer:
     quantity: str
     view: str
     sentences: tuple[tuple[Part, ...], ...]
+    anchors: tuple[str, ...]
     lines: tuple[AnswerLine, ...]
     heads: tuple[str, ...]
 
@@ -66,10 +67,12 @@ def answer(results: Results) -> Answer:
     quantity = _quantity(results)
     view = next(iter([*results.groups(), *(name for name in results.views if name != BEST)]), "")
     rows = _deltas(results, view, quantity)
-    lines = sorted((_line(results, view, quantity, row) for row in rows), key=_order)
+    anchors = tuple(dict.fromkeys(_called(row.against, row.against_front) for row in rows))
+    tests = dict.fromkeys((row.codec, row.front) for row in rows)
+    lines = sorted((_line(results, view, quantity, rows, anchors, test) for test in tests), key=_order)
     heads = tuple(codec.name for codec in results.codecs if codec.head)
-    sentences = [*_winner(results, view, quantity, lines), *_shares(results, quantity, heads), *_silence(lines)]
-    return Answer(quantity, view, tuple(sentences), tuple(lines), heads)
+    sentences = [*_winners(view, quantity, anchors, lines), *_shares(results, quantity, heads), *_silence(lines)]
+    return Answer(quantity, view, tuple(sentences), anchors, tuple(lines), heads)
 
 
 def _quantity(results: Results) -> str:
@@ -88,12 +91,21 @@ def _deltas(results: Results, view: str, quantity: str) -> list[DeltaRow]:
     return [row for row in found if row.against == anchor or row.against in published]
 
 
-def _line(results: Results, view: str, quantity: str, row: DeltaRow) -> AnswerLine:
-    curve = results.curve(row.codec, view, quantity) or results.curve(row.codec, "head", quantity)
+def _line(
+    results: Results, view: str, quantity: str, rows: Sequence[DeltaRow], anchors: Sequence[str], test: tuple[str, bool]
+) -> AnswerLine:
+    name, front = test
+    mine = {_called(row.against, row.against_front): row for row in rows if (row.codec, row.front) == test}
+    remarks = [(against, _remark(row)) for against, row in mine.items()]
+    curve = [] if front else results.curve(name, view, quantity) or results.curve(name, HEAD, quantity)
     best = (max if higher_is_better(quantity) else min)(curve, key=lambda pair: pair[1].value or 0.0, default=None)
-    at, top = best if best is not None and not row.front else (None, None)
     return AnswerLine(
-        _called(row.codec, row.front), _called(row.against, row.against_front), row, _range(row), _remark(row), top, at
+        _called(name, front),
+        not front and any(codec.head and codec.name == name for codec in results.codecs),
+        tuple(mine.get(against) for against in anchors),
+        tuple(f"Against {against}: {remark}" for against, remark in remarks if remark),
+        best[1] if best else None,
+        best[0] if best else None,
     )
 
 
@@ -101,13 +113,11 @@ def _called(name: str, front: bool) -> str:
     return f"{name}, best scales" if front else name
 
 
-def _order(line: AnswerLine) -> tuple[str, bool, bool, float]:
-    return (line.delta.against, line.delta.against_front, line.delta.value is None, line.delta.value or 0.0)
+def _order(line: AnswerLine) -> tuple[tuple[bool, float], ...]:
+    return tuple((row is None or row.value is None, (row and row.value) or 0.0) for row in line.deltas)
 
 
 def _range(row: DeltaRow) -> str:
-    if row.start is None or row.end is None:
-        return ""
     if row.ceiling is None:
         return f"{row.start:.4g} to {row.end:.4g}"
     return f"{row.start:.0f} to {row.end:.0f} % of {row.ceiling_of}'s {row.ceiling:.1f}"
@@ -115,10 +125,10 @@ def _range(row: DeltaRow) -> str:
 
 def _remark(row: DeltaRow) -> str:
     parts = [row.refusal] if row.refusal else []
-    if row.covered is not None and row.covered < 50:
-        parts.append(f"rests on {row.covered:.0f} % of the interval")
+    if row.covered is not None and row.covered < 99:
+        parts.append(f"over {_range(row)}, {row.covered:.0f} % of the protocol's interval")
     elif row.covered is None and row.overlap is not None and row.overlap < 0.25:
-        parts.append(f"the curves share {row.overlap:.0%} of their range")
+        parts.append(f"the curves share {100 * row.overlap:.0f} % of their range")
     if row.undefined:
         parts.append(f"undefined in {row.undefined} of {row.draws} draws of pictures")
     return "; ".join(parts)
@@ -132,25 +142,20 @@ def _bits(row: DeltaRow) -> str:
     return f"{abs(value):.0f} % {'fewer' if value < 0 else 'more'} bits"
 
 
-def _winner(results: Results, view: str, quantity: str, lines: Sequence[AnswerLine]) -> list[tuple[Part, ...]]:
-    """Codecs in comparison with the anchor, those with a head of their own first, then the best of the others."""
+def _winners(view: str, quantity: str, anchors: Sequence[str], lines: Sequence[AnswerLine]) -> list[tuple[Part, ...]]:
+    """Against each anchor, the codecs with a head of their own; where none can be compared, the one of fewest bits."""
     seen = f" (decoded pictures read by {view})" if view else ""
     found: list[tuple[Part, ...]] = []
-    for against in dict.fromkeys(line.against for line in lines):
-        said = [line for line in lines if line.against == against and line.delta.value is not None]
-        chosen = [line for line in said if _is_head(results, line.delta)] or said[:1]
-        for line in chosen:
-            row = line.delta
+    for k, against in enumerate(anchors):
+        said = [(line, row) for line in lines if (row := line.deltas[k]) is not None and row.value is not None]
+        fewest = sorted(said, key=lambda pair: pair[1].value or 0.0)[:1]
+        for line, row in [pair for pair in said if pair[0].head] or fewest:
             within = "" if row.low is None or row.high is None else f" (95 %: {row.low:+.0f} to {row.high:+.0f} %)"
             found.append(
-                (f"At equal {title_of(quantity)}{seen}, {line.codec} needs ", (_bits(row), row.row), f"{within} ",
-                 f"compared with {against}, over {line.range}.")
+                (f"At equal {title_of(quantity)}{seen}, {line.codec} needs ", (_bits(row), row.row), within,
+                 f" compared with {against}, over {_range(row)}.")
             )  # fmt: skip
     return found
-
-
-def _is_head(results: Results, row: DeltaRow) -> bool:
-    return not row.front and any(codec.head and codec.name == row.codec for codec in results.codecs)
 
 
 def _shares(results: Results, quantity: str, heads: Sequence[str]) -> list[tuple[Part, ...]]:
@@ -174,7 +179,7 @@ def _shares(results: Results, quantity: str, heads: Sequence[str]) -> list[tuple
 
 
 def _silence(lines: Sequence[AnswerLine]) -> list[tuple[Part, ...]]:
-    silent = list(dict.fromkeys(line.codec for line in lines if line.delta.value is None))
     if not lines:
         return [("Nothing can be compared: no two codecs have a curve of this quantity, or none is the anchor.",)]
+    silent = [f"“{line.codec}”" for line in lines if any(row is not None and row.value is None for row in line.deltas)]
     return [(f"Not everything can be compared for {', '.join(silent)}: the table says why.",)] if silent else []

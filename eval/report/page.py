@@ -65,21 +65,19 @@ def _head(results: Results) -> str:
 
 def _answer(found: Answer) -> str:
     words = "\n".join(f"<p>{''.join(map(_part, sentence))}</p>" for sentence in found.sentences)
-    lines = []
-    for line in found.lines:
-        kind = "text own" if line.delta.codec in found.heads and not line.delta.front else "text"
-        reach = [number(line.best, interval=False), number(line.at)]
-        lines.append(
-            [text(line.codec, kind), text(line.against), number(line.delta), text(line.range), *reach,
-             text(line.remark, "note")]
-        )  # fmt: skip
-    if not lines:
+    if not found.lines:
         return f'<div class="answer">{words}</div>'
     quantity = title_of(found.quantity)
-    head = ("codec", "against", "bits, %", "over", f"most {quantity}", "at bit/px", "remarks")
+    head = ["codec", *(f"bits against {against}, %" for against in found.anchors), f"best {quantity}", "at bit/px"]
+    lines = []
+    for line in found.lines:
+        cells = [text(line.codec, "text own" if line.head else "text"), *map(number, line.deltas)]
+        lines.append([*cells, number(line.best, interval=False), number(line.at, interval=False)])
+        if line.remarks:
+            lines.append([f'<td class="why" colspan="{len(head)}">{escape(". ".join(line.remarks))}.</td>'])
     caption = (
-        f"Bits at equal {quantity}: difference from the codec in the second column (BD-rate), with its 95 % interval "
-        "over pictures. A dash: nothing can be said, and the remark tells why."
+        f"Bits at equal {quantity}: difference in percent (BD-rate), with its 95 % interval over pictures. "
+        "A dash: nothing can be said, and the line below tells why."
     )
     return f'<div class="answer">{words}\n{table(caption, head, lines)}</div>'
 

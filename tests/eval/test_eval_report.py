@@ -193,12 +193,15 @@ def test_the_page_answers_first_and_folds_the_rest(folder: Path, results: Result
 def test_the_answer_says_why_where_nothing_can_be_said(results: Results) -> None:
     found = answer(results)
     assert (found.quantity, found.view, found.heads) == ("ap", "near", ("toy-base",))
+    assert found.anchors == ("jpeg", "jpeg, best scales")
     for line in found.lines:
-        assert line.delta.value is not None or line.remark
-    values = [line.delta.value for line in found.lines if line.against == "jpeg"]
+        refused = [row for row in line.deltas if row is not None and row.value is None]
+        assert len(line.remarks) >= len(refused)
+    values = [line.deltas[0].value for line in found.lines if line.deltas[0] is not None]
     kept = [value for value in values if value is not None]
     assert kept == sorted(kept)
     assert values == kept + [None] * (len(values) - len(kept)), "refusals come last"
+    assert [line.head for line in found.lines if line.codec == "toy-base"] == [True]
 
 
 def test_figures_are_written_as_svg_and_png(folder: Path) -> None:

@@ -115,11 +115,11 @@ def evaluate(
         screen.say("".join(part if isinstance(part, str) else part[0] for part in sentence))
     table = []
     for line in found.lines:
-        delta = "–" if line.delta.value is None else f"{line.delta.value:+.1f} %"
-        table.append((line.codec, line.against, delta, line.range, line.remark))
+        cells = ("–" if row is None or row.value is None else f"{row.value:+.1f} %" for row in line.deltas)
+        table.append((line.codec, *cells, "; ".join(line.remarks)))
     if table:
-        columns = ("codec", "against", "bits", f"over {found.quantity}", "remark")
-        screen.print_table(columns, table, left=(0, 1, 3, 4))
+        columns = ("codec", *(f"bits against {anchor}" for anchor in found.anchors), "remarks")
+        screen.print_table(columns, table, left=(0, len(columns) - 1))
     kept = len(measured.dataset.pictures)
     screen.say(
         f"{kept} pictures, {measured.computed} measured now, {measured.cached} from the cache: {files['report.html']}"
