@@ -16,6 +16,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vcm.requirements import needing
+
 if TYPE_CHECKING:
     from vcm.api import Codec as Codec
     from vcm.api import Cost as Cost
@@ -103,7 +105,8 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'vcm' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
+    with needing(f"vcm.{name}"):
+        value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 

@@ -121,7 +121,7 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> FakeCodec:
     """The fake, which ``vcm.load`` gives; any other model name is unknown."""
     fake = FakeCodec()
 
-    def load(name: str | Path = "vcm-s", device: str = "cpu") -> FakeCodec:
+    def load(name: str | Path = "vcm-s", device: str = "cpu", *, backend: str = "auto") -> FakeCodec:
         if name not in ("vcm-s", FakeModel().path):
             raise ModelNotFoundError("no such model", expected="vcm-s or a path", found=name)
         return fake

@@ -151,6 +151,6 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        what = "tensors and heads of files need torch: pip install torch torchvision"
+        what = "tensors and heads of files need torch: pip install 'vcm[torch]'"
         raise MissingDependencyError(what) from error
     return torch

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vcm.api.arguments import Backend, backend_of
 from vcm.api.codec import Codec
+from vcm.requirements import needing
 from vcm.weights.registry import find_weights
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "loaded_for"]
 
 
-def load(name: str | Path = "vcm-s", device: str | torch.device = "cpu", *, backend: Backend = "torch") -> Codec:
+def load(name: str | Path = "vcm-s", device: str | torch.device = "cpu", *, backend: Backend = "auto") -> Codec:
     """Load a shipped model by name, or a weights file by path.
 
     Args:
@@ -44,6 +45,7 @@ def loaded_for(path: Path, backend: str) -> LoadedModel | OnnxCodec:
         from vcm.weights.onnx_file import load_onnx
 
         return load_onnx(path)
-    from vcm.weights.codec_file import load_weights
+    with needing("backend torch"):
+        from vcm.weights.codec_file import load_weights
 
     return load_weights(path)

@@ -87,7 +87,7 @@ class OpenFile:
 
 
 def open(
-    file: StreamSource, *, weights: Folders = (), device: str | torch.device = "cpu", backend: Backend = "torch"
+    file: StreamSource, *, weights: Folders = (), device: str | torch.device = "cpu", backend: Backend = "auto"
 ) -> OpenFile:
     """Open a file with the weights that wrote it: by fingerprint, nothing needs to be named.
 
@@ -113,7 +113,7 @@ def open(
 
 
 def find_codec(
-    stream: Bitstream, folders: Folders = (), device: str | torch.device = "cpu", backend: Backend = "torch"
+    stream: Bitstream, folders: Folders = (), device: str | torch.device = "cpu", backend: Backend = "auto"
 ) -> Codec:
     """The codec that reads a file.
 

@@ -170,10 +170,10 @@ def cost(
 
     In thousand multiply-accumulates per source pixel, padding and the integer networks included.
     """
+    import vcm
     from vcm.cli import output as out
-    from vcm.cli.models import Models
 
-    codec = Models(model).default()
+    codec = vcm.load(model, backend="torch")
     with out.working("counting"):
         costs = codec.complexity(width, height)
     if json:

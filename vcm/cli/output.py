@@ -17,6 +17,7 @@ import typer
 
 from vcm.cli import signals
 from vcm.errors import OutputError, UsageError, VcmError, reason
+from vcm.requirements import missing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,7 +117,8 @@ def error(failure: BaseException, text: str) -> None:
 def failed(failure: Exception) -> int:
     """The line of a failure, and the exit status that it stands for."""
     error(failure, described(failure))
-    return failure.exit_status if isinstance(failure, VcmError) else 1
+    lacks = isinstance(failure, ModuleNotFoundError) and missing(failure) is not None
+    return UsageError.exit_status if lacks else failure.exit_status if isinstance(failure, VcmError) else 1
 
 
 def described(failure: Exception) -> str:
@@ -125,6 +127,8 @@ def described(failure: Exception) -> str:
         return "out of memory"
     if isinstance(failure, VcmError | OSError):
         return str(failure)
+    if isinstance(failure, ModuleNotFoundError) and (explained := missing(failure)) is not None:
+        return str(explained)
     # A bug of ours: still one line, and the way to more.
     return f"internal error: {type(failure).__name__}: {failure} (--debug shows where)"
 
