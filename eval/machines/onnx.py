@@ -133,10 +133,11 @@ def _bilinear(image: Image, width: int, height: int) -> _Floats:
 
 def _between(old: int, new: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], _Floats]:
     """For each new sample the old ones before and after it, and how near it is to the second; centres at halves."""
+    # Rounded to float32 where torch rounds: halves decide grey levels, and 640 to 416 pixels has many.
     scale = np.float64(np.float32(old) / np.float32(new))
-    at = np.maximum((np.arange(new) + 0.5) * scale - 0.5, 0.0)
+    at = np.maximum(((np.arange(new) + 0.5) * scale - 0.5).astype(np.float32), np.float32(0))
     before = np.minimum(at.astype(np.int64), old - 1)
-    return before, np.minimum(before + 1, old - 1), (at - before).clip(0, 1).astype(np.float32)
+    return before, np.minimum(before + 1, old - 1), (at - before.astype(np.float32)).clip(0, 1)
 
 
 def _grid(descriptor: OnnxDescriptor) -> tuple[_Floats, _Floats]:

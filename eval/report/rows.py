@@ -124,7 +124,12 @@ class ClassRow(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRow(Row):
-    """Bytes of a layer at a point, mean over pictures."""
+    """Bytes of a layer at a point, mean over pictures.
+
+    Attributes:
+        codec, point: as of :class:`PointRow`.
+        layer: its name, as the codec has it.
+    """
 
     section: ClassVar[str] = "layer"
 
@@ -170,7 +175,13 @@ class CountRow(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceRow(Row):
-    """A number of a published curve, not measured here."""
+    """A number of a published curve, not measured here.
+
+    Attributes:
+        codec: name of the curve.
+        point: ``p1``, ``p2``, … by ascending rate.
+        quantity: ``bpp`` or a metric's name.
+    """
 
     section: ClassVar[str] = "reference"
 
@@ -244,7 +255,7 @@ class ExampleRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """All rows of an evaluation, by kind."""
+    """All rows of an evaluation, by kind; within a kind by number."""
 
     points: tuple[PointRow, ...] = ()
     shares: tuple[ShareRow, ...] = ()

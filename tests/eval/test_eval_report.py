@@ -296,6 +296,20 @@ def test_distortion_protocol_with_a_published_curve(tmp_path: Path) -> None:
     assert "paper" in (tmp_path / "out" / "figures" / "psnr.svg").read_text()
 
 
+def test_the_gallery_shows_kept_files_and_encodes_nothing(tmp_path: Path) -> None:
+    calls: list[float] = []
+
+    class Counting(Base):
+        def compress(self, image: Image, quality: float) -> bytes:
+            calls.append(quality)
+            return super().compress(image, quality)
+
+    plan = _protocol(anchors=["toy-base"], resampled=None)
+    evaluate(plan, _dataset(tmp_path / "data", 2), [Counting()], [Eye("near", 0.5)], tmp_path / "out", command="c")
+    assert len(calls) == 1 + 4 * 2, "a warm-up, and two pictures at four points"
+    assert (tmp_path / "out" / "report.html").read_text("utf-8").count("<img") >= 2
+
+
 def test_foreign_results_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     for text in ("", "[]", "{}", '{"format": "vcm-eval/1"}', '{"format": "vcm-eval/2", "rows": {"points": 1}}'):
