@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vcm.errors import ConfigError
-from vcm.runtime.onnx.sessions import onnxruntime_module
+from vcm.runtime.onnx.sessions import available_cores, onnxruntime_module
 
 __all__ = ["Teacher", "TeacherLike", "TeacherOutput"]
 
@@ -106,7 +106,7 @@ class Teacher:
 
     Args:
         path: ``nanodet_plus_m_416_fp32.onnx``.
-        threads: threads of onnxruntime.
+        threads: of onnxruntime; by default one for each core that this process may use.
         device: a GPU to run on, where onnxruntime is its GPU build; else the CPU answers.
 
     Raises:
@@ -114,12 +114,14 @@ class Teacher:
         ConfigError: the file is absent or another network.
     """
 
-    def __init__(self, path: str | Path, threads: int = 2, device: torch.device = _CPU) -> None:
+    def __init__(self, path: str | Path, threads: int | None = None, device: torch.device = _CPU) -> None:
         onnxruntime = onnxruntime_module("distillation")
         if not Path(path).is_file():
             raise ConfigError("the teacher's weights are not there", found=path)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or available_cores()
+        # Between two batches the cores are torch's.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         providers: list[Any] = ["CPUExecutionProvider"]
         if device.type == "cuda":
