@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vcm.api import RateWarning as RateWarning
     from vcm.api import load as load
     from vcm.api import open as open
+    from vcm.bitstream import BaseLayer as BaseLayer
     from vcm.bitstream import BaseRead as BaseRead
     from vcm.bitstream import Bitstream as Bitstream
     from vcm.bitstream import Chunk as Chunk
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AlphaWarning": "vcm.io.pictures",
+    "BaseLayer": "vcm.bitstream",
     "BaseRead": "vcm.bitstream",
     "Bitstream": "vcm.bitstream",
     "COCO_CATEGORY_IDS": "vcm.structures",

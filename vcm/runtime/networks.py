@@ -43,7 +43,7 @@ name                          in                                                
 
 ``LAYER`` is ``base`` or ``picture``. Parameters are means in 1/256 of a unit (first S channels), then log2 scales in
 1/32 octaves. The grids of ``detect`` are (2h, 2w), (h, w), (h₂, w₂) and (h₄, w₄) with ``h₂ = ceil(h / 2)`` and ``h₄ =
-ceil(h₂ / 2)``. Heads of other tasks have names of their own.
+ceil(h₂ / 2)``. ``detect`` and ``classify`` are there where a runtime runs heads by arrays; torch runs them as modules.
 """
 
 from __future__ import annotations
