@@ -150,3 +150,14 @@ def test_lazy_names_of_the_package() -> None:
     assert vcm.Bitstream.__module__.startswith("vcm.bitstream")
     with pytest.raises(AttributeError, match="nonsense"):
         _ = vcm.nonsense
+
+
+def test_the_codec_of_these_tests_takes_what_the_real_one_takes(codec) -> None:
+    from inspect import signature
+
+    for name in ("encode", "enhance", "detect", "classify", "decode", "complexity"):
+        fake, real = (
+            {one.name: one.default for one in signature(getattr(kind, name)).parameters.values()}
+            for kind in (type(codec), vcm.Codec)
+        )
+        assert fake == real, name
