@@ -46,7 +46,7 @@ class FakeCost:
 class FakeCodec:
     """Base: a 16x16 thumbnail. Enhancement: the picture as PNG, padded to the quality. One cat, always."""
 
-    name = "vcm-s"
+    name, backend = "vcm-s", "onnx"
     fingerprint = BASE.hex()
 
     def encode(
@@ -121,7 +121,9 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> FakeCodec:
     """The fake, which ``vcm.load`` gives; any other model name is unknown."""
     fake = FakeCodec()
 
-    def load(name: str | Path = "vcm-s", device: str = "cpu", *, backend: str = "auto") -> FakeCodec:
+    def load(
+        name: str | Path = "vcm-s", device: str = "cpu", *, backend: str = "auto", threads: int | None = None
+    ) -> FakeCodec:
         if name not in ("vcm-s", FakeModel().path):
             raise ModelNotFoundError("no such model", expected="vcm-s or a path", found=name)
         return fake

@@ -262,7 +262,7 @@ class Slow:
                     print("writing", flush=True)
                     time.sleep(60)
         return Stream()
-vars(vcm)["load"] = lambda name: Slow()
+vars(vcm)["load"] = lambda name, **options: Slow()
 vcm.cli.main()
 """
 

@@ -105,7 +105,7 @@ def test_the_model_that_wrote_a_file_is_taken(run, codec, file, monkeypatch) -> 
     other = dataclasses.replace(shipped, name="other", path=Path("other"), fingerprint="00" * 8)
     newer = dataclasses.replace(shipped, name="newer", path=Path("newer"), fingerprint_enhancement="11" * 8)
     asked: list[str | Path] = []
-    monkeypatch.setitem(vars(vcm), "load", lambda name: asked.append(name) or codec)
+    monkeypatch.setitem(vars(vcm), "load", lambda name, **options: asked.append(name) or codec)
     monkeypatch.setattr("vcm.weights.registry.list_models", lambda folders=(): (other, newer, shipped))
     run("decode", file, "-o", file.with_suffix(".png"))
     run("decode", file, "-o", file.with_suffix(".png"), "--model", "newer", "--force")

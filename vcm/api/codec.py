@@ -364,9 +364,9 @@ class Codec:
         """Multiply–accumulates of whole calls on a noise picture, counted by torch's FlopCounterMode.
 
         Raises:
-            OptionError: torch does not run this codec, so that it cannot count.
+            MissingDependencyError: torch is not installed.
         """
-        return count_costs(self, width, height)
+        return count_costs(self._engine.in_torch(self), width, height)
 
 
 def _file(source: SourceImage, base: BaseLayer, metadata: Metadata) -> Bitstream:

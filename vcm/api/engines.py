@@ -19,6 +19,7 @@ from vcm.weights.onnx_file import OnnxCodec
 if TYPE_CHECKING:
     import torch
 
+    from vcm.api.codec import Codec
     from vcm.weights.codec_file import LoadedModel
 
 __all__ = ["Engine", "OnnxEngine", "TorchEngine", "engine_of"]
@@ -50,6 +51,10 @@ class Engine(Protocol):
 
     def head(self, path: Path) -> Head:
         """The head of a file."""
+        ...
+
+    def in_torch(self, codec: Codec) -> Codec:
+        """``codec``, whose engine this is, or the same run by torch."""
         ...
 
 
@@ -97,6 +102,10 @@ class TorchEngine:
         loaded = load_head(path)
         return loaded.kind.task(on_device(loaded.network, self._device), self.detect)
 
+    def in_torch(self, codec: Codec) -> Codec:
+        """See :class:`Engine`."""
+        return codec
+
 
 class OnnxEngine:
     """Onnxruntime, on a CPU; see :class:`Engine`. Torch is needed for tensors and for heads of files only.
@@ -108,7 +117,7 @@ class OnnxEngine:
     name = "onnx"
 
     def __init__(self, loaded: OnnxCodec) -> None:
-        self.model = loaded.model
+        self.model, self._path = loaded.model, loaded.path
         a = loaded.model.architecture
         networks, spec = loaded.model.networks, a.latents
         self.detect: Callable[..., Detections]
@@ -141,6 +150,17 @@ class OnnxEngine:
         loaded = load_head(path)
         return loaded.kind.task(loaded.network, self.detect)
 
+    def in_torch(self, codec: Codec) -> Codec:
+        """See :class:`Engine`.
+
+        Raises:
+            MissingDependencyError: torch is not installed.
+        """
+        _torch()
+        from vcm.weights.codec_file import load_weights
+
+        return type(codec)(load_weights(self._path))
+
 
 def engine_of(loaded: LoadedModel | OnnxCodec, device: str | torch.device) -> Engine:
     """The engine for what was loaded."""
@@ -151,6 +171,6 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        what = "tensors and heads of files need torch: pip install 'vcm[torch]'"
+        what = "tensors, heads of files and costs need torch: pip install 'vcm[torch]'"
         raise MissingDependencyError(what) from error
     return torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vcm.api.arguments import Backend, backend_of
+from vcm.api.arguments import Backend, backend_of, whole_number
 from vcm.api.codec import Codec
 from vcm.requirements import needing
 from vcm.weights.registry import find_weights
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["load", "loaded_for"]
 
 
-def load(name: str | Path = "vcm-s", device: str | torch.device = "cpu", *, backend: Backend = "auto") -> Codec:
+def load(
+    name: str | Path = "vcm-s",
+    device: str | torch.device = "cpu",
+    *,
+    backend: Backend = "auto",
+    threads: int | None = None,
+) -> Codec:
     """Load a shipped model by name, or a weights file by path.
 
     Args:
@@ -29,22 +35,25 @@ def load(name: str | Path = "vcm-s", device: str | torch.device = "cpu", *, back
         backend: what runs the networks: ``torch``; ``onnx``, which is onnxruntime on a CPU, starts sooner, and imports
             no torch; or ``auto``, which is ``onnx`` on a CPU and ``torch`` elsewhere. Files decode to the same symbols
             in both, and to pictures that differ by one level at most.
+        threads: of each network under onnxruntime; by default one for each core that the process may use, and at most
+            8. Torch's are those of ``torch.set_num_threads``.
 
     Raises:
-        OptionError: there is no such device or backend, or no such pair.
+        OptionError: there is no such device or backend, or no such pair; or ``threads`` is below 1.
         ModelNotFoundError: no such model.
         WeightsError: the file is not a model of ours or is inconsistent.
         MissingDependencyError: the backend is not installed.
     """
-    return Codec(loaded_for(find_weights(name), backend_of(backend, device)), device)
+    count = None if threads is None else whole_number("threads", threads, 1, None)
+    return Codec(loaded_for(find_weights(name), backend_of(backend, device), count), device)
 
 
-def loaded_for(path: Path, backend: str) -> LoadedModel | OnnxCodec:
-    """A weights file for ``torch`` or ``onnx``."""
+def loaded_for(path: Path, backend: str, threads: int | None = None) -> LoadedModel | OnnxCodec:
+    """A weights file for ``torch`` or ``onnx``; arguments as of :func:`load`."""
     if backend == "onnx":
         from vcm.weights.onnx_file import load_onnx
 
-        return load_onnx(path)
+        return load_onnx(path, threads=threads)
     with needing("backend torch"):
         from vcm.weights.codec_file import load_weights
 

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+import vcm
 from vcm.cli import output
-from vcm.cli.models import Models
 from vcm.io.pictures import load_image
 
 if TYPE_CHECKING:
@@ -50,14 +50,15 @@ def run_bench(image: Path | None, model: str, *, runs: int, threads: int | None,
         image: a picture, or ``None`` for scikit-image's cat.
         model: shipped model or path of weights.
         runs: timed runs of each operation, after one that is not counted.
-        threads: of torch, or ``None`` to leave them.
+        threads: of torch and onnxruntime, or ``None`` to leave them.
         json: print one JSON document.
 
     Raises:
         VcmError: as loading, reading and coding say.
     """
     pixels, name = _picture(image)
-    codec = Models(model).default()
+    with output.working(f"loading {model}"):
+        codec = vcm.load(model, threads=threads)
     with _threads(threads):
         ours = _ours(codec, pixels, runs)
         anchor = _anchor(pixels, runs)
@@ -71,6 +72,7 @@ def run_bench(image: Path | None, model: str, *, runs: int, threads: int | None,
                 "width": width,
                 "height": height,
                 "model": codec.name,
+                "backend": codec.backend,
                 "runs": runs,
                 "threads": used,
                 "machine": _machine(),
@@ -81,7 +83,7 @@ def run_bench(image: Path | None, model: str, *, runs: int, threads: int | None,
             }
         )
         return
-    output.say(f"{name}, {width}x{height}; {codec.name}; median of {runs} after a warm-up")
+    output.say(f"{name}, {width}x{height}; {codec.name} by {codec.backend}; median of {runs} after a warm-up")
     output.say(f"{_machine()}, {used} thread{'' if used == 1 else 's'}, torch {torch.__version__}")
     rows = [(timing.name, f"{timing.median_ms:.1f}", f"{timing.fastest_ms:.1f}") for timing in ours]
     rows += [

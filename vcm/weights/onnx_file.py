@@ -31,12 +31,14 @@ class OnnxCodec:
         model: the codec; its ``networks`` have ``detect`` and ``classify`` as well.
         heads: shapes of those two.
         trained: one line on the training run.
+        path: the file.
     """
 
     name: str
     model: ScalableModel
     heads: HeadShapes
     trained: str
+    path: Path
 
 
 def load_onnx(path: Path, *, threads: int | None = None) -> OnnxCodec:
@@ -71,4 +73,4 @@ def load_onnx(path: Path, *, threads: int | None = None) -> OnnxCodec:
     picture = picture_tables(integers("model.picture."), meta.get("picture_id", ""), base)
     networks = OnnxNetworks({**codec_networks(tensors, a), **head_networks(tensors, channels)}, threads=threads)
     model = ScalableModel(a, networks, base, picture)
-    return OnnxCodec(meta.get("name", path.stem), model, heads, meta.get("trained", ""))
+    return OnnxCodec(meta.get("name", path.stem), model, heads, meta.get("trained", ""), path)
