@@ -36,7 +36,9 @@ LARGE_IOU = 0.3
 """Overlap above which the weaker of two large boxes of one class is dropped."""
 AVERAGE_SHARE = 0.5
 """Share of a kept box's score that a dropped one must have to count in the average of their places."""
-SUPPRESSION = f"{NMS_IOU:g}, {LARGE_IOU:g} above {LARGE_SIDE} px, averaged from {AVERAGE_SHARE:g} of the score"
+SUPPRESSION = (
+    f"{NMS_IOU:g}, {LARGE_IOU:g} above {LARGE_SIDE} px, longer first, averaged from {AVERAGE_SHARE:g} of the score"
+)
 """All of it in words, for records of evaluation: a result is another where this is another."""
 MAX_DETECTIONS = 100
 """Most boxes of a picture."""
@@ -85,8 +87,12 @@ def boxes_from_arrays(
     np.clip(boxes, 0, limit, out=boxes)
     good = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
     boxes, scores, classes = boxes[good], scores[good], classes[good]
+    # Of large boxes with nearly equal scores the longer one has not been cut by its stride's reach.
+    longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
+    ranks = scores * np.sqrt(np.maximum(longer / np.float32(LARGE_SIDE), 1))
     large = LARGE_SIDE, min(LARGE_IOU, nms_iou)
-    kept = suppress(boxes, scores, classes, nms_iou, MAX_DETECTIONS, large=large)
+    kept = suppress(boxes, ranks, classes, nms_iou, MAX_DETECTIONS, large=large)
+    kept = kept[np.argsort(-scores[kept], kind="stable")]
     kept = kept[scores[kept] >= score]
     factor = np.array([s / c for s, c in zip(source_size, coded_size, strict=True)] * 2, dtype=np.float32)
     # Rounding may carry a side past the picture's; clipped again.
@@ -130,7 +136,7 @@ def suppress(
 
     Args:
         boxes: float32 (N, 4) x1 y1 x2 y2, in any unit.
-        scores: float32 (N,).
+        scores: float32 (N,): which is better.
         labels: int64 (N,).
         iou: a box that overlaps a better one of its class by more is dropped.
         limit: most boxes kept.

@@ -126,6 +126,23 @@ def test_two_halves_of_an_object_beyond_the_reach_of_a_stride_are_one() -> None:
     assert classes.tolist() == [1]
 
 
+@pytest.mark.parametrize(("score", "kept"), [(0.8, [0, 0, 448, 448]), (0.7, [0, 64, 320, 320])])
+def test_of_large_boxes_with_nearly_equal_scores_the_longer_is_kept(score: float, kept: list[float]) -> None:
+    """Against 0.9 at 320 px: 0.8 counts as 0.8 · √(448 / 320) = 0.95, and 0.7 as 0.83. They overlap by 0.41."""
+    logits = [np.full((2, 512 // s, 512 // s), -20, dtype=np.float32) for s in STRIDES]
+    bins = [np.zeros((4 * BINS, 512 // s, 512 // s), dtype=np.float32) for s in STRIDES]
+    for level, row, column, value, sides in (
+        (2, 6, 3, 0.9, (3, 4, 7, 4)),  # at (96, 192), whose right side is at the end of its reach
+        (3, 3, 3, score, (3, 3, 4, 4)),  # at (192, 192)
+    ):
+        logits[level][1, row, column] = np.log(value / (1 - value))
+        for side, distance in enumerate(sides):
+            bins[level][side * BINS + distance, row, column] = 100
+    boxes, scores, _ = boxes_from_arrays(logits, bins, coded_size=(512, 512), source_size=(512, 512), score=0.3)
+    assert boxes.tolist() == [kept]
+    assert scores.tolist() == pytest.approx([score if kept[2] == 448 else 0.9])
+
+
 def test_average_by_hand() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 9], [0, 0, 10, 4], [0, 0, 10, 6]], dtype=np.float32)
     scores = np.array(
