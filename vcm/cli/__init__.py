@@ -35,6 +35,7 @@ COMMAND_MODULES = (
     "commands_show",
     "commands_train",
     "commands_head",
+    "commands_finetune",
     "commands_eval",
 )
 """Modules of this package, in the order in which ``vcm --help`` lists their commands."""
