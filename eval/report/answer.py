@@ -22,7 +22,7 @@ class AnswerLine:
     """One codec.
 
     Attributes:
-        codec: as it is called: ``avif, best scales`` for a codec at every scale.
+        codec: as it is called: ``avif at best scales`` for a codec at every scale.
         head: whether it is read by a head of its own.
         deltas: against each of :attr:`Answer.anchors`: a row with a value or a refusal; ``None`` against itself.
         remarks: why there is no value, or what must be known of one, with the anchor; maybe none.
@@ -110,7 +110,7 @@ def _line(
 
 
 def _called(name: str, front: bool) -> str:
-    return f"{name}, best scales" if front else name
+    return f"{name} at best scales" if front else name
 
 
 def _order(line: AnswerLine) -> tuple[tuple[bool, float], ...]:
@@ -124,22 +124,22 @@ def _range(row: DeltaRow) -> str:
 
 
 def _remark(row: DeltaRow) -> str:
-    parts = [row.refusal] if row.refusal else []
-    if row.covered is not None and row.covered < 99:
-        parts.append(f"over {_range(row)}, {row.covered:.0f} % of the protocol's interval")
+    if row.value is None:
+        return row.refusal
+    parts = ["no 95 % interval, undefined in too many draws of pictures"] if row.refusal else []
+    if row.covered is not None and row.covered < 75:
+        parts.append(f"only {row.covered:.0f} % of the interval can be compared, {_range(row)}")
     elif row.covered is None and row.overlap is not None and row.overlap < 0.25:
-        parts.append(f"the curves share {100 * row.overlap:.0f} % of their range")
-    if row.undefined:
-        parts.append(f"undefined in {row.undefined} of {row.draws} draws of pictures")
+        parts.append(f"the curves share only {100 * row.overlap:.0f} % of their range")
     return "; ".join(parts)
 
 
-def _bits(row: DeltaRow) -> str:
-    """``86 % fewer bits``, ``91 % more bits``, ``3.1 times the bits``."""
+def _bits(row: DeltaRow) -> tuple[str, str]:
+    """``86 % fewer bits`` and ``than``, or ``3.1 times the bits`` and ``of``."""
     value = row.value or 0.0
     if value >= 200:
-        return f"{1 + value / 100:.1f} times the bits"
-    return f"{abs(value):.0f} % {'fewer' if value < 0 else 'more'} bits"
+        return f"{1 + value / 100:.1f} times the bits", "of"
+    return f"{abs(value):.0f} % {'fewer' if value < 0 else 'more'} bits", "than"
 
 
 def _winners(view: str, quantity: str, anchors: Sequence[str], lines: Sequence[AnswerLine]) -> list[tuple[Part, ...]]:
@@ -150,10 +150,11 @@ def _winners(view: str, quantity: str, anchors: Sequence[str], lines: Sequence[A
         said = [(line, row) for line in lines if (row := line.deltas[k]) is not None and row.value is not None]
         fewest = sorted(said, key=lambda pair: pair[1].value or 0.0)[:1]
         for line, row in [pair for pair in said if pair[0].head] or fewest:
-            within = "" if row.low is None or row.high is None else f" (95 %: {row.low:+.0f} to {row.high:+.0f} %)"
+            words, than = _bits(row)
+            ends = "no 95 % interval" if row.low is None else f"95 %: {row.low:+.0f} to {row.high:+.0f} %"
             found.append(
-                (f"At equal {title_of(quantity)}{seen}, {line.codec} needs ", (_bits(row), row.row), within,
-                 f" compared with {against}, over {_range(row)}.")
+                (f"At equal {title_of(quantity)}{seen}, {line.codec} needs ", (words, row.row), f" {than} {against}",
+                 f" ({ends}), over {_range(row)}.")
             )  # fmt: skip
     return found
 

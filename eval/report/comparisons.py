@@ -116,7 +116,7 @@ def _joined(name: str, family: Sequence[ResampledCurve]) -> ResampledCurve:
     """All points of a codec at every scale; BD takes their Pareto front."""
     points = tuple(RDPoint(p.rate, p.metric, f"{c.curve.name} {p.label}") for c in family for p in c.curve.points)
     rates, values = np.concatenate([c.rates for c in family]), np.concatenate([c.metrics for c in family])
-    return ResampledCurve(Curve(f"{name}, best scales", points, family[0].curve.higher_is_better), rates, values)
+    return ResampledCurve(Curve(f"{name} at best scales", points, family[0].curve.higher_is_better), rates, values)
 
 
 def add_shares(out: RowWriter, curves: Curves, quantities: Sequence[str]) -> None:

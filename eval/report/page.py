@@ -15,7 +15,7 @@ from vcm.eval.report.figures import Figure, row_range
 from vcm.eval.report.gallery import Gallery
 from vcm.eval.report.plot import render_plot
 from vcm.eval.report.results import CodecEntry, MachineEntry, Results
-from vcm.eval.report.rows import select
+from vcm.eval.report.rows import Row, select
 from vcm.eval.report.tables import class_tables, cost_tables, delta_tables, number, point_tables, table, text
 from vcm.eval.report.titles import title_of
 
@@ -33,7 +33,7 @@ def render_report(results: Results, figures: Sequence[Figure], gallery: Gallery 
         gallery: of :func:`vcm.eval.report.gallery.make_gallery`.
     """
     found = answer(results)
-    unfolded = [_head(results), _answer(found), _warnings(results), _plot(results, found), _gallery(gallery)]
+    unfolded = [_head(results), _answer(results, found), _warnings(results), _plot(results, found), _gallery(gallery)]
     explained = "<p class='dim'>Negative: fewer bits for the same result. A dash is a refusal; the remark says why.</p>"
     folded = [
         ("curves", "All curves", _figures(figures)),
@@ -63,7 +63,7 @@ def _head(results: Results) -> str:
     )
 
 
-def _answer(found: Answer) -> str:
+def _answer(results: Results, found: Answer) -> str:
     words = "\n".join(f"<p>{''.join(map(_part, sentence))}</p>" for sentence in found.sentences)
     if not found.lines:
         return f'<div class="answer">{words}</div>'
@@ -71,15 +71,25 @@ def _answer(found: Answer) -> str:
     head = ["codec", *(f"bits against {against}, %" for against in found.anchors), f"best {quantity}", "at bit/px"]
     lines = []
     for line in found.lines:
-        cells = [text(line.codec, "text own" if line.head else "text"), *map(number, line.deltas)]
-        lines.append([*cells, number(line.best, interval=False), number(line.at, interval=False)])
+        cells = [text(line.codec, "text own" if line.head else "text"), *map(_number_or_nothing, line.deltas)]
+        lines.append([*cells, *(_number_or_nothing(row, interval=False) for row in (line.best, line.at))])
         if line.remarks:
             lines.append([f'<td class="why" colspan="{len(head)}">{escape(". ".join(line.remarks))}.</td>'])
+    interval = results.protocol.interval
+    ceiling = next((r.ceiling_of for line in found.lines for r in line.deltas if r is not None and r.ceiling_of), "")
+    where = "over what both curves reach"
+    if interval is not None and ceiling:
+        span = f"{100 * interval.low:.0f} to {100 * interval.high:.0f} %"
+        where += f" of {span} of what {ceiling} has on uncompressed pictures"
     caption = (
-        f"Bits at equal {quantity}: difference in percent (BD-rate), with its 95 % interval over pictures. "
+        f"Bits at equal {quantity}: difference in percent (BD-rate) {where}, with its 95 % interval over pictures. "
         "A dash: nothing can be said, and the line below tells why."
     )
     return f'<div class="answer">{words}\n{table(caption, head, lines)}</div>'
+
+
+def _number_or_nothing(row: Row | None, *, interval: bool = True) -> str:
+    return "<td></td>" if row is None else number(row, interval=interval)
 
 
 def _part(part: Part) -> str:

@@ -99,7 +99,7 @@ def _svg(shape: _Shape, lines: Sequence[Line], ceiling: Row | None, quantity: st
         _, y = axes.at(10 ** axes.x[0], ceiling.value or 0.0)
         parts.append(
             f'<path d="M{shape.left} {y}H{axes.right}" class="ceiling"/>'
-            f'<text x="{axes.right}" y="{y - 5}" text-anchor="end" class="axis">uncompressed {ceiling.value:.1f}</text>'
+            f'<text x="{shape.left + 6}" y="{y - 5}" class="axis">uncompressed {ceiling.value:.1f}</text>'
         )
     # Heads come last: they lie on top. Points lie above all lines, for the pointer.
     ordered = sorted(lines, key=lambda line: line.kind == "head")

@@ -80,7 +80,7 @@ def _one(rows: Iterable[Row], **wanted: object) -> Row | None:
 
 
 def _curve_name(name: str, front: bool) -> str:
-    return f"{name}, best scales" if front else name
+    return f"{name} at best scales" if front else name
 
 
 def _remark(row: DeltaRow) -> str:

@@ -193,7 +193,7 @@ def test_the_page_answers_first_and_folds_the_rest(folder: Path, results: Result
 def test_the_answer_says_why_where_nothing_can_be_said(results: Results) -> None:
     found = answer(results)
     assert (found.quantity, found.view, found.heads) == ("ap", "near", ("toy-base",))
-    assert found.anchors == ("jpeg", "jpeg, best scales")
+    assert found.anchors == ("jpeg", "jpeg at best scales")
     for line in found.lines:
         refused = [row for row in line.deltas if row is not None and row.value is None]
         assert len(line.remarks) >= len(refused)
