@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ from vcm.bitstream import Bitstream, ChunkKind, Layer, Metadata, SourceKind
 from vcm.errors import FingerprintError, LayerError, ModelNotFoundError
 from vcm.io.pictures import load_image
 from vcm.structures import COCO_NAMES, DEFAULT_SCORE, Classification, Detections
+
+# In the background of a shell, or under nohup, these are ignored, and children inherit that.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 BASE, ENHANCEMENT = bytes(range(8)), bytes(range(8, 16))
 
