@@ -54,6 +54,11 @@ def test_a_folder_is_no_model(tmp_path: Path) -> None:
         vcm.load(tmp_path)
 
 
+def test_names_that_cannot_be_printed_are_not_taken(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    assert load_with(tmp_path, tensors, name="\x1b[2J", trained="a\nb").name == "model"
+    assert vcm.load(tmp_path / "model.safetensors", backend="onnx").name == "model"
+
+
 def test_no_such_device() -> None:
     with pytest.raises(OptionError, match="no such device"):
         vcm.load(TINY_WEIGHTS, "toaster")

@@ -65,9 +65,9 @@ class OpenFile:
         """As :meth:`vcm.Codec.classify`."""
         return self.codec.classify(self.base)
 
-    def run(self, name: str) -> Any:
-        """As :meth:`vcm.Codec.run`."""
-        return self.codec.run(name, self.base)
+    def run(self, name: str, **options: Any) -> Any:
+        """As :meth:`vcm.Codec.run`; heads are added to ``codec``."""
+        return self.codec.run(name, self.base, **options)
 
     def decode(self, *, layers: int | None = None) -> Image.Image:
         """As :meth:`vcm.Codec.decode`; the base alone (``layers=1``) is decoded from what was read at first.

@@ -114,7 +114,10 @@ def _show_inspected(row: Row) -> None:
 
 
 def models(json: Json = False) -> None:
-    """List the models that are shipped: codecs, and pixel twins, which detect on pixels and code nothing."""
+    """List the models at hand: codecs, and pixel twins, which detect on pixels and code nothing.
+
+    They are those that are shipped, and those in the folders of VCM_WEIGHTS.
+    """
     import vcm
     from vcm.cli import output as out
 
@@ -135,10 +138,13 @@ def models(json: Json = False) -> None:
 def _show_model(model: ModelInfo | TwinInfo) -> None:
     """A block of lines; only a path may be wider than 80 columns."""
     from vcm.cli import output as out
+    from vcm.weights.registry import TwinInfo
 
     out.say("")
     out.say(_short(model.name, 78))
     out.say(f"  weights  {model.path}")
+    if not isinstance(model, TwinInfo):
+        out.say(f"  reads    base {model.fingerprint}, enhancement {model.fingerprint_enhancement}")
     out.say(f"  card     {model.card_path or 'none'}")
     for index, line in enumerate(textwrap.wrap(_short(model.trained, 400), 69) or ["not said"]):
         out.say(f"  {'' if index else 'trained':<7}  {line}")

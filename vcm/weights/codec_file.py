@@ -16,7 +16,7 @@ from vcm.tasks.build import head_modules
 from vcm.tasks.classification import ClassificationHead
 from vcm.tasks.detection import DetectionHead
 from vcm.tasks.shapes import SHIPPED_HEADS
-from vcm.weights.registry import FORMAT
+from vcm.weights.registry import FORMAT, printable_name, printable_text
 from vcm.weights.tensors import TensorFile, stored_type
 
 __all__ = ["LoadedModel", "assemble", "load_weights"]
@@ -66,6 +66,6 @@ def load_weights(path: Path) -> LoadedModel:
     model.base.check()
     model.picture.check()
     return LoadedModel(
-        meta.get("name", path.stem), model, cast(DetectionHead, modules["detect"]),
-        cast(ClassificationHead, modules["classify"]), meta.get("trained", ""),
+        printable_name(meta.get("name", ""), path.stem), model, cast(DetectionHead, modules["detect"]),
+        cast(ClassificationHead, modules["classify"]), printable_text(meta.get("trained")),
     )  # fmt: skip

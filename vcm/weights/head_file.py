@@ -23,7 +23,7 @@ from vcm.nn.blocks import fuse_batchnorm
 from vcm.structures import Classes, LatentSpec
 from vcm.tasks.kinds import HeadKind, head_kinds, kind_of
 from vcm.tasks.protocol import Detect, Head
-from vcm.weights.registry import MODEL_NAME
+from vcm.weights.registry import MODEL_NAME, printable_text
 from vcm.weights.tensors import TensorFile, save_tensors, stored_type
 
 __all__ = ["HEAD_FORMAT", "LoadedHead", "load_head", "save_head"]
@@ -125,8 +125,8 @@ def load_head(path: str | Path) -> LoadedHead:
     check = getattr(network, "check", None)
     if check is not None:
         check()
-    trained = "".join(c for c in meta.get("trained", "")[:500] if c.isprintable())
-    return LoadedHead(meta["name"], kind, network.eval().requires_grad_(False), trained)
+    network = network.eval().requires_grad_(False)
+    return LoadedHead(meta["name"], kind, network, printable_text(meta.get("trained")))
 
 
 def _network(kind: HeadKind, meta: dict[str, str]) -> nn.Module:

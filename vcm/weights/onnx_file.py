@@ -17,7 +17,7 @@ from vcm.errors import WeightsError
 from vcm.runtime.onnx import OnnxNetworks, StoredTensors
 from vcm.tasks.onnx_heads import head_layout, head_networks
 from vcm.tasks.shapes import SHIPPED_HEADS, HeadShapes
-from vcm.weights.registry import FORMAT
+from vcm.weights.registry import FORMAT, printable_name, printable_text
 
 __all__ = ["OnnxCodec", "load_onnx"]
 
@@ -73,4 +73,5 @@ def load_onnx(path: Path, *, threads: int | None = None) -> OnnxCodec:
     picture = picture_tables(integers("model.picture."), meta.get("picture_id", ""), base)
     networks = OnnxNetworks({**codec_networks(tensors, a), **head_networks(tensors, channels)}, threads=threads)
     model = ScalableModel(a, networks, base, picture)
-    return OnnxCodec(meta.get("name", path.stem), model, heads, meta.get("trained", ""), path)
+    name, trained = printable_name(meta.get("name", ""), path.stem), printable_text(meta.get("trained"))
+    return OnnxCodec(name, model, heads, trained, path)

@@ -14,7 +14,7 @@ from vcm.errors import FingerprintError, InputError, ModelNotFoundError
 
 __all__ = [
     "FORMAT", "MODEL_NAME", "TWIN_FORMAT", "Folders", "ModelInfo", "TwinInfo", "find_model", "find_twin",
-    "find_weights", "list_models", "list_twins", "printable_name", "read_metadata",
+    "find_weights", "list_models", "list_twins", "printable_name", "printable_text", "read_metadata",
 ]  # fmt: skip
 
 FORMAT = "vcm-weights-1"
@@ -109,7 +109,7 @@ def _find(name: str | Path, wanted: str, kind: str) -> Path:
         if path.is_file():
             return path
     names = [stem for stem, p in sorted(by_name.items()) if read_metadata(p).get("format") == wanted]
-    known = ", ".join(map(_one_line, names)) or f"no {kind} by name"
+    known = ", ".join(map(printable_text, names)) or f"no {kind} by name"
     raise ModelNotFoundError(f"no such {kind}", expected=f"{known}, or a path to a .safetensors file", found=name)
 
 
@@ -141,7 +141,9 @@ def list_models(folders: Folders = ()) -> tuple[ModelInfo, ...]:
         base, enhancement = _fingerprints(meta)
         name = printable_name(meta.get("name", ""), path.stem)
         found.append(
-            ModelInfo(name, path, path.stat().st_size, base, enhancement, _card(path), _one_line(meta.get("trained")))
+            ModelInfo(
+                name, path, path.stat().st_size, base, enhancement, _card(path), printable_text(meta.get("trained"))
+            )
         )
     return tuple(found)
 
@@ -150,8 +152,8 @@ def list_twins() -> tuple[TwinInfo, ...]:
     """The pixel twins at hand: in the folders of ``VCM_WEIGHTS``, and the shipped ones, by name."""
     return tuple(
         TwinInfo(
-            printable_name(meta.get("name", ""), path.stem), path, path.stat().st_size, _one_line(meta.get("trunk")),
-            _card(path), _one_line(meta.get("trained")),
+            printable_name(meta.get("name", ""), path.stem), path, path.stat().st_size,
+            printable_text(meta.get("trunk")), _card(path), printable_text(meta.get("trained")),
         )
         for path, meta in _files(TWIN_FORMAT, ())
     )  # fmt: skip
@@ -184,7 +186,7 @@ def find_model(base: str, enhancement: str | None = None, folders: Folders = ())
 
 def printable_name(name: str, otherwise: str) -> str:
     """``name`` if it is a model's name, letters, digits and ``_.+-``; it is printed, and names columns of results."""
-    return name if MODEL_NAME.fullmatch(name) else _one_line(otherwise)
+    return name if MODEL_NAME.fullmatch(name) else printable_text(otherwise)
 
 
 def _files(wanted: str, folders: Folders) -> Iterator[tuple[Path, dict[str, str]]]:
@@ -226,8 +228,8 @@ def _fingerprints(meta: dict[str, str]) -> tuple[str, str]:
     return base if _FINGERPRINT.fullmatch(base) else "", enhancement if _FINGERPRINT.fullmatch(enhancement) else ""
 
 
-def _one_line(text: str | None) -> str:
-    """Free text of a file that may be anybody's, as it can be printed."""
+def printable_text(text: str | None) -> str:
+    """Free text of a file that may be anybody's, as it can be printed: one line, of 500 characters at most."""
     return "".join(c for c in (text or "")[:_MAX_TEXT] if c.isprintable())
 
 

@@ -22,7 +22,7 @@ from vcm.errors import ModelNotFoundError, TrunkError, WeightsError
 from vcm.tasks.build import head_modules
 from vcm.tasks.detection import DetectionHead
 from vcm.tasks.shapes import SHIPPED_HEADS
-from vcm.weights.registry import FORMAT, MODEL_NAME, TWIN_FORMAT, find_weights
+from vcm.weights.registry import FORMAT, MODEL_NAME, TWIN_FORMAT, find_weights, printable_text
 from vcm.weights.tensors import Layout, TensorFile
 
 __all__ = [
@@ -134,7 +134,7 @@ def read_twin(path: Path, trunk: str | Path | None = None) -> LoadedTwin:
             own.copy_(_restored(key, stored))
     return LoadedTwin(
         name, architecture, cast(BaseAnalysis, modules["analysis"]),
-        cast(DetectionHead, modules["detect"]), source, meta.get("trained", ""),
+        cast(DetectionHead, modules["detect"]), source, printable_text(meta.get("trained")),
     )  # fmt: skip
 
 
