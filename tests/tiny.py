@@ -17,8 +17,8 @@ GOLDEN_FILE = Path(__file__).parent / "golden" / "tiny_v1.vcm"
 
 @cache
 def tiny_codec() -> Codec:
-    """The tiny codec, loaded once."""
-    return vcm.load(TINY_WEIGHTS)
+    """The tiny codec, loaded once, on torch: the reference. ``tests/runtime`` compares the other backend with it."""
+    return vcm.load(TINY_WEIGHTS, backend="torch")
 
 
 def tiny_weights(folder: Path) -> Path:

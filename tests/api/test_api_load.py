@@ -18,6 +18,7 @@ from tiny import TINY_WEIGHTS, tiny_codec
 from torch import Tensor
 
 import vcm
+from vcm.api.arguments import Backend
 from vcm.errors import ModelNotFoundError, OptionError, VcmError, WeightsError
 from vcm.weights.registry import FORMAT, read_metadata
 
@@ -27,11 +28,16 @@ def tensors() -> dict[str, Tensor]:
     return load_file(TINY_WEIGHTS)
 
 
-def load_with(tmp_path: Path, tensors: dict[str, Tensor], **meta: str) -> vcm.Codec:
+def load_with(tmp_path: Path, tensors: dict[str, Tensor], backend: Backend = "torch", **meta: str) -> vcm.Codec:
     """Load a file with these tensors and changed metadata."""
     path = tmp_path / "model.safetensors"
     save_file(tensors, path, {**read_metadata(TINY_WEIGHTS), **meta})
-    return vcm.load(path)
+    return vcm.load(path, backend=backend)
+
+
+def use(codec: vcm.Codec) -> None:
+    """Runs every network: onnxruntime's are read and checked when they are first needed."""
+    codec.detect(codec.encode(noise(64, 64)))
 
 
 def test_a_copy_loads_and_codes_alike(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
@@ -150,6 +156,9 @@ def test_numbers_that_are_none(tmp_path: Path, tensors: dict[str, Tensor], value
     wrong.view(-1)[3] = value
     with pytest.raises(WeightsError, match="not a tensor of finite real numbers"):
         load_with(tmp_path, changed(tensors, FLOAT, wrong))
+    codec = load_with(tmp_path, changed(tensors, FLOAT, wrong), "onnx")
+    with pytest.raises(WeightsError, match="not a tensor of finite real numbers"):
+        use(codec)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +173,8 @@ def test_integers_on_which_exactness_rests(tmp_path: Path, tensors: dict[str, Te
     wrong.view(-1)[0] = value
     with pytest.raises(WeightsError, match=r"out of range|may overflow"):
         load_with(tmp_path, changed(tensors, name, wrong))
+    with pytest.raises(WeightsError, match=r"out of range|may overflow"):
+        use(load_with(tmp_path, changed(tensors, name, wrong), "onnx"))
 
 
 def test_fingerprints_cover_what_decoding_depends_on(tmp_path: Path, tensors: dict[str, Tensor]) -> None:

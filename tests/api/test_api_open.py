@@ -54,7 +54,7 @@ def test_weights_are_found_where_they_may_lie(file: Path, weights: Path, monkeyp
 
 
 def test_an_open_file_does_what_the_codec_does(file: Path, weights: Path) -> None:
-    codec, opened = tiny_codec(), vcm.open(file, weights=weights)
+    codec, opened = tiny_codec(), vcm.open(file, weights=weights, backend="torch")
     assert opened.size == (64, 48)
     assert opened.detect(score=0.1) == codec.detect(file, score=0.1)
     assert opened.classify() == codec.classify(file)
@@ -114,7 +114,7 @@ def test_an_enhancement_of_other_weights(file: Path, weights: Path, tmp_path: Pa
         opened.decode()
     both = vcm.open(file, weights=[newer, weights])
     assert both.codec.fingerprint_enhancement == codec.fingerprint_enhancement
-    assert np.array_equal(both.decode(), tiny_codec().decode(file))
+    assert np.abs(np.asarray(both.decode(), int) - np.asarray(tiny_codec().decode(file), int)).max() <= 1
 
 
 def _saved(path: Path, tensors, meta, save_file) -> Path:
