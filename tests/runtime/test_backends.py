@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,7 @@ def test_costs_are_those_that_torch_counts() -> None:
 def test_everything_but_tensors_works_without_torch(tmp_path: Path) -> None:
     script = f"""
 import sys
+import warnings
 sys.modules["torch"] = sys.modules["torchvision"] = None  # as where they are not installed
 import numpy as np
 import vcm
@@ -149,3 +152,21 @@ def test_no_torch_is_a_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingDependencyError, match="need torch"):
         codec("onnx").latents(GOLDEN_FILE)
+
+
+@cache
+def _threaded() -> Codec:
+    return vcm.load(TINY_WEIGHTS, backend="onnx", threads=3)  # of which a child has none
+
+
+def _encoded(_: int) -> bytes:
+    return _threaded().encode(golden_picture(), quality=70, base_quality=60, base_scale=8).to_bytes()
+
+
+def test_a_codec_that_was_loaded_and_used_before_a_fork_works_in_a_pool() -> None:
+    expected = _encoded(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork beside threads
+        with get_context("fork").Pool(2) as pool:
+            found = pool.map_async(_encoded, range(3))
+            assert found.get(timeout=60) == [expected] * 3
