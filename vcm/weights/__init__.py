@@ -2,5 +2,6 @@
 
 - ``registry``: names, paths and fingerprints, from file headers only; imports neither torch nor numpy
 - ``tensors``: safetensors files, checked against a layout; ``state``: other people's weights
-- ``codec_file``, ``twin_file``: what a codec's and a pixel twin's file hold
+- ``codec_file``, ``twin_file``, ``head_file``: what a codec's, a pixel twin's and a head's file hold
+- ``onnx_file``: a codec's file for onnxruntime, without torch
 """
