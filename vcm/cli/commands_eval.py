@@ -105,6 +105,8 @@ def evaluate(
     for skip in measured.skipped:
         where = " ".join(part for part in (skip.codec, skip.point) if part)
         screen.line(f"left out: {skip.picture}: {f'{where}: ' if where else ''}{skip.reason}")
+    for note in measured.notes:
+        screen.line(f"note: {note}")
     files = {name: str(out / name) for name in ("report.html", "results.json", "results.csv")}
     if as_json:
         counts = {"pictures": len(measured.dataset.pictures), "skipped": len({s.picture for s in measured.skipped})}
