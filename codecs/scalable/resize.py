@@ -41,7 +41,7 @@ def shrink(x: _Floats, width: int, height: int) -> _Floats:
     return x
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _bands(old: int, new: int) -> tuple[tuple[slice, slice, _Floats], ...]:
     """Blocks of output positions, the input positions that they see, and the weights between, (outputs, inputs).
 
