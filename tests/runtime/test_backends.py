@@ -170,3 +170,24 @@ def test_a_codec_that_was_loaded_and_used_before_a_fork_works_in_a_pool() -> Non
         with get_context("fork").Pool(2) as pool:
             found = pool.map_async(_encoded, range(3))
             assert found.get(timeout=60) == [expected] * 3
+
+
+@BACKENDS
+def test_the_same_in_a_process_whose_libraries_have_threads(backend: str) -> None:
+    script = f"""
+import numpy as np
+import torch
+import vcm
+from multiprocessing import get_context
+torch.set_num_threads(2)
+codec = vcm.load({os.fspath(TINY_WEIGHTS)!r}, backend={backend!r}, threads=2)
+picture = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+def encoded(_):
+    return codec.encode(picture, base_only=True).to_bytes()
+expected = encoded(0)
+with get_context("fork").Pool(1) as pool:
+    print(pool.map_async(encoded, [0]).get(timeout=40) == [expected])
+"""
+    told = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=told)
+    assert done.stdout == "True\n", done.stderr

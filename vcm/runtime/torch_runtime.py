@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
 import torch
@@ -32,3 +33,15 @@ class TorchNetworks:
         out = self._functions[name](*(torch.from_numpy(array).to(self.device) for array in arrays))
         parts = (out,) if isinstance(out, Tensor) else out
         return tuple(part.float().contiguous().cpu().numpy() for part in parts)
+
+
+def _one_thread() -> None:
+    """In a forked child: the parent's OpenMP threads are not there, and work for several would wait for them for ever.
+
+    As in torch's own data loaders, whose workers have one thread each.
+    """
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread)
