@@ -15,8 +15,9 @@ from vcm.runtime.onnx.graph import Graph, Model
 from vcm.runtime.onnx.layers import Layers
 from vcm.runtime.onnx.layout import Parts, film, real, under
 from vcm.runtime.onnx.sessions import Network
-from vcm.runtime.onnx.stored import Layout, TensorSource, scoped
+from vcm.runtime.onnx.stored import TensorSource, scoped
 from vcm.tasks.shapes import ClassificationShape, DetectionShape, HeadShapes
+from vcm.weights.safetensors_file import Layout
 
 __all__ = ["head_layout", "head_networks"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vcm.codecs.scalable.config import Architecture, LayerSpec
 from vcm.codecs.scalable.fixed_point import KNOTS
 from vcm.runtime.onnx.layout import Parts, film, integer, real, residual, under
-from vcm.runtime.onnx.stored import Layout
+from vcm.weights.safetensors_file import Layout
 
 __all__ = ["analysis_layout", "codec_layout"]
 

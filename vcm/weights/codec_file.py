@@ -17,11 +17,10 @@ from vcm.tasks.classification import ClassificationHead
 from vcm.tasks.detection import DetectionHead
 from vcm.tasks.shapes import SHIPPED_HEADS
 from vcm.weights.registry import FORMAT, printable_name, printable_text
+from vcm.weights.safetensors_file import MAX_WEIGHTS_BYTES
 from vcm.weights.tensors import TensorFile, stored_type
 
 __all__ = ["LoadedModel", "assemble", "load_weights"]
-
-_MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def load_weights(path: Path) -> LoadedModel:
         WeightsError: not a safetensors file of ours, a tensor is missing or has another shape or type, or an integer
             network is out of the range on which exact decoding rests.
     """
-    with TensorFile(path, _MAX_BYTES) as file:
+    with TensorFile(path, MAX_WEIGHTS_BYTES) as file:
         meta = file.metadata
         if meta.get("format") != FORMAT:
             raise WeightsError(f"{path} holds no VCM weights", expected=FORMAT, found=meta.get("format"))

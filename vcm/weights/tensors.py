@@ -1,23 +1,19 @@
-"""Weights files: written, and read with care: names, types and shapes are compared with what they must be first."""
+"""Weights files for torch: written, and read into tensors once what they claim was compared."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vcm.errors import WeightsError
+from vcm.weights.safetensors_file import Layout, SafetensorsFile
 
-__all__ = ["Layout", "TensorFile", "load_tensors", "save_tensors", "stored_type"]
-
-Layout = Mapping[str, tuple[str, tuple[int, ...]]]
-"""Tensor name to safetensors type (``F16``, ``I8``, ``I32`` …) and shape."""
+__all__ = ["TensorFile", "load_tensors", "save_tensors", "stored_type"]
 
 
 def stored_type(tensor: Tensor) -> str:
@@ -55,8 +51,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"cannot read {path}", found=str(error).partition("\n")[0]) from error
 
 
-class TensorFile:
-    """An open safetensors file; a context manager. Nothing in the file is executed.
+class TensorFile(SafetensorsFile):
+    """A file opened for torch; a context manager. Nothing in the file is executed.
 
     Args:
         path: the file.
@@ -67,29 +63,7 @@ class TensorFile:
     """
 
     def __init__(self, path: Path, limit: int) -> None:
-        self._path = path
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise WeightsError(f"cannot read {path}", found=error.strerror) from error
-        if size > limit:
-            raise WeightsError(f"{path} is too large", expected=f"at most {limit} bytes", found=size)
-        self._file: Any = self._guard(lambda: safe_open(os.fspath(path), "pt"))
-        self.metadata: dict[str, str] = self._file.metadata() or {}
-
-    def __enter__(self) -> TensorFile:
-        self._file.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.__exit__(*error)
-
-    def _guard(self, call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except (SafetensorError, OSError) as error:
-            what = f"{self._path} is not a readable safetensors file"
-            raise WeightsError(what, found=str(error).partition("\n")[0]) from error
+        super().__init__(path, limit, "pt")
 
     def read(self, layout: Layout, *, only: str = "") -> dict[str, Tensor]:
         """The tensors of ``layout``; there must be no other whose name begins with ``only``.
@@ -97,19 +71,8 @@ class TensorFile:
         Raises:
             WeightsError: a tensor is missing, surplus, of another type or shape, or holds a number that is not finite.
         """
-        names = {name for name in self._file.keys() if name.startswith(only)}  # noqa: SIM118
-        for name in sorted(names | layout.keys()):
-            if name not in names:
-                raise WeightsError(f"{self._path} lacks a tensor", expected=name)
-            if name not in layout:
-                raise WeightsError(f"{self._path} has a tensor too many", found=repr(name))
-            part = self._guard(lambda name=name: self._file.get_slice(name))  # type: ignore[misc]
-            dtype, shape = layout[name]
-            if tuple(part.get_shape()) != shape:
-                raise WeightsError(f"{name} has the wrong shape", expected=shape, found=tuple(part.get_shape()))
-            if part.get_dtype() != dtype:
-                raise WeightsError(f"{name} has the wrong type", expected=dtype, found=part.get_dtype())
-        tensors = {name: self._guard(lambda name=name: self._file.get_tensor(name)) for name in layout}  # type: ignore[misc]
+        self.check(layout, only=only)
+        tensors: dict[str, Tensor] = {name: self.tensor(name) for name in layout}
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise WeightsError(f"{name} is not a tensor of finite real numbers")

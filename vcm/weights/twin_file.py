@@ -23,7 +23,8 @@ from vcm.tasks.build import head_modules
 from vcm.tasks.detection import DetectionHead
 from vcm.tasks.shapes import SHIPPED_HEADS
 from vcm.weights.registry import FORMAT, MODEL_NAME, TWIN_FORMAT, find_weights, printable_text
-from vcm.weights.tensors import Layout, TensorFile
+from vcm.weights.safetensors_file import MAX_WEIGHTS_BYTES, Layout
+from vcm.weights.tensors import TensorFile
 
 __all__ = [
     "OWN_TRUNK", "SCALE", "TRUNK", "LoadedTwin", "read_codec_trunk", "read_twin", "stored_layout", "trunk_digest",
@@ -38,7 +39,6 @@ SCALE = ".scale"
 """Suffix of the scales of an int8 tensor."""
 _CODEC_TRUNK = "model.analysis.trunk."
 _MAX_BYTES = 1 << 28
-_MAX_CODEC_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def read_codec_trunk(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tens
     Raises:
         WeightsError: no codec's file, or its trunk has another shape.
     """
-    with TensorFile(path, _MAX_CODEC_BYTES) as file:
+    with TensorFile(path, MAX_WEIGHTS_BYTES) as file:
         if file.metadata.get("format") != FORMAT:
             found = repr(file.metadata.get("format"))
             raise WeightsError(f"{path} holds no VCM weights to take a trunk from", expected=FORMAT, found=found)

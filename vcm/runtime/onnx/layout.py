@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
-from vcm.runtime.onnx.stored import Layout
+from vcm.weights.safetensors_file import Layout
 
 __all__ = ["Parts", "film", "integer", "real", "residual", "under"]
 
