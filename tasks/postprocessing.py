@@ -25,7 +25,7 @@ STRIDES = (8, 16, 32, 64)
 """Pixels of the coded picture per position, of each of the detector's grids."""
 BINS = 8
 """Values of the distribution over distances to each side of a box, in strides."""
-# All four chosen on the 200 held-out pictures (docs/training.md).
+# All four chosen on the 200 held-out pictures (docs/training-log.md).
 NMS_IOU = 0.5
 """Overlap above which the weaker of two boxes of one class is dropped."""
 # A position of stride 32 reaches 7 · 32 = 224 px to each side. From off the middle of a larger object its boxes end too

@@ -40,7 +40,7 @@ _BAND_PIXELS = 1 << 21
 _WINDOW = 96
 _BASE_HALO = 32
 BASE_SIDE = 480
-"""Longest side that a base is coded near by default, pixels: chosen on held-out pictures (docs/training.md)."""
+"""Longest side that a base is coded near by default, pixels: chosen on held-out pictures (docs/training-log.md)."""
 _PICTURE_HALO = 8
 
 _Pixels = npt.NDArray[np.uint8]

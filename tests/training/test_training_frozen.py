@@ -19,7 +19,8 @@ from vcm.errors import ConfigError
 from vcm.training.config import load_config
 from vcm.training.data.degrade import degrade, plan_degradations
 from vcm.training.losses import distill_logits
-from vcm.training.run import _Done, _Run, train
+from vcm.training.plan import resolve
+from vcm.training.run import _Run, train
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
@@ -32,7 +33,7 @@ def rows(folder: Path) -> list[dict[str, float]]:
 def stage(recipe: Path, *overrides: str):
     config = load_config(recipe, overrides)
     torch.manual_seed(0)
-    return _Run(config, FakeTeacher()).stage(config.stages[0], _Done({}, {}))
+    return _Run(config, FakeTeacher()).stage(resolve(config).stages[0])
 
 
 @pytest.mark.parametrize("blocks", [0, 2, 3])

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vcm.codecs.scalable.build import base_analysis
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.errors import ConfigError, TrunkError
 from vcm.io.files import whole_file, write_atomically
-from vcm.nn.seeding import own_randomness
 from vcm.tasks.build import head_modules
 from vcm.tasks.shapes import SHIPPED_HEADS
 from vcm.training import engine
 from vcm.training.checkpoint import forget_checkpoint, has_checkpoint
-from vcm.training.config import JointConfig, PictureConfig, StageConfig, TrainConfig, TwinConfig, load_config
+from vcm.training.config import StageConfig, TrainConfig, load_config
 from vcm.training.data import PictureStore
 from vcm.training.distributed import barrier, pick_device, processes, rank
-from vcm.training.export import export, merged_weights
+from vcm.training.export import export
 from vcm.training.export_twin import write_twin
+from vcm.training.plan import Plan, Shipment, Source, StagePlan, resolve
 from vcm.training.progress import bar
 from vcm.training.stages import BottleneckStage, FrozenBaseStage, JointStage, PictureStage, Stage, TwinStage
 from vcm.training.teacher import Teacher, TeacherLike
 from vcm.training.thaw import recentre_norms, thaw
 from vcm.weights.tensors import load_tensors, save_tensors
 
-__all__ = ["TrainResult", "read_holdout", "train"]
+__all__ = ["StageResult", "TrainResult", "load_recipe", "read_holdout", "run_stage", "train"]
 
+_MARKER = "finished"
 _LOOKS = 8
 """Batches from which thawed BatchNorms get their statistics."""
 
@@ -69,52 +71,6 @@ def read_holdout(path: Path | None) -> frozenset[str]:
     return frozenset(line for line in lines if line and not line.startswith("#"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """Averaged weights of finished stages.
-
-    Attributes:
-        named: of every stage by name.
-        latest: of the last stage of each kind that is not aside; a ``heads`` stage gives a new ``bottleneck``.
-        bases: by name of a picture stage: the base that it was trained on.
-        thawed: by name or path of a model that ships: its weights in training form.
-        trained: by weights: the stages that they went through, a few words each.
-    """
-
-    named: dict[str, Path]
-    latest: dict[str, Path]
-    bases: dict[str, Path] = field(default_factory=dict)
-    trained: dict[Path, tuple[str, ...]] = field(default_factory=dict)
-    thawed: dict[str, Path] = field(default_factory=dict)
-
-    def finish(self, config: StageConfig, weights: Path) -> None:
-        """Take a finished stage in."""
-        if config.from_ is not None:
-            origins = [self.thawed[config.from_]]
-        elif config.start is not None:
-            origins = [self.named[config.start]]
-        elif config.kind in ("twin", "picture"):
-            origins = [self.latest[kind] for kind in (config.kind,) if kind in self.latest]
-        elif config.kind in ("bottleneck", "heads"):
-            origins = [self.latest[kind] for kind in ("bottleneck", "twin") if kind in self.latest][:1]
-        else:
-            origins = [self.latest["bottleneck"], self.latest["picture"]]
-        self.trained[weights] = (*self.through(*origins), f"{config.name} {config.steps} steps of {config.batch}")
-        self.named[config.name] = weights
-        if config.kind == "picture":
-            self.bases[config.name] = self.latest["bottleneck"]
-        if not config.aside:
-            if config.kind == "twin" and self.latest.get("bottleneck") in self.thawed.values():
-                del self.latest["bottleneck"]  # the base that shipped is not this twin's: a bottleneck stage comes next
-            replaces = {"joint": ("bottleneck", "picture"), "heads": ("bottleneck",)}
-            for kind in replaces.get(config.kind, (config.kind,)):
-                self.latest[kind] = weights
-
-    def through(self, *weights: Path) -> tuple[str, ...]:
-        """What ``weights`` went through, each stage once."""
-        return tuple(dict.fromkeys(stage for path in weights for stage in self.trained[path]))
-
-
 class _Run:
     """Builds stages; pictures and teacher are read once and shared between them."""
 
@@ -138,82 +94,54 @@ class _Run:
             self._stores[key].to(self.device)
         return self._stores[key]
 
-    @staticmethod
-    def _before(config: StageConfig, done: _Done) -> Path | None:
-        if config.from_ is not None:
-            return done.thawed[config.from_]
-        kind = "bottleneck" if config.kind == "heads" else config.kind
-        return done.latest.get(kind) if config.start is None else done.named[config.start]
-
-    def stage(self, config: StageConfig, done: _Done, *, fresh: bool = True) -> Stage:
+    def stage(self, plan: StagePlan, *, fresh: bool = True) -> Stage:
         """The stage with the weights that it starts from, on the run's device.
 
         Args:
-            config: the stage's.
-            done: the stages before it.
+            plan: the stage's.
             fresh: no checkpoint will replace those weights: thawed BatchNorms need statistics.
         """
-        stage = self._stage(config, done)
+        stage = self._new(plan.config)
+        if plan.base is not None and isinstance(stage, PictureStage):
+            stage.load_base(load_tensors(plan.base.path))
+        _load(stage.modules, plan.parts)
         stage.to(self.device)
-        if fresh and self._before(config, done) in done.thawed.values():
-            recentre_norms(stage.modules, lambda: self._look(stage))
+        if fresh and plan.thawed:
+            recentre_norms(stage.modules, lambda: self._look(stage, plan.index))
         return stage
 
+    def _new(self, config: StageConfig) -> Stage:
+        """The stage with first weights."""
+        store = self.store(config)
+        match config.kind:
+            case "twin":
+                return TwinStage(config, self.recipe, store, self.teacher())
+            case "bottleneck":
+                return BottleneckStage(config, self.recipe, store, self.teacher())
+            case "heads":
+                return FrozenBaseStage(config, self.recipe, store, self.teacher())
+            case "picture":
+                return PictureStage(config, self.recipe, store)
+            case "joint":
+                return JointStage(config, self.recipe, store, self.teacher())
+
     @torch.no_grad()
-    def _look(self, stage: Stage) -> None:
+    def _look(self, stage: Stage, index: int) -> None:
         """Show ``stage`` some batches of its own."""
-        index = self.recipe.stages.index(stage.config)
         for step in range(_LOOKS):
             rng = np.random.default_rng([self.recipe.seed, index, step])
             torch.manual_seed(int(rng.integers(2**62)))
             stage.loss(step, rng)
 
-    def _stage(self, config: StageConfig, done: _Done) -> Stage:
-        store = self.store(config)
-        if config.kind == "joint":
-            if not {"bottleneck", "picture"} <= done.latest.keys():
-                raise ConfigError("a joint stage comes after bottleneck and picture stages", found=config.name)
-            joint = JointStage(config, self.recipe, store, self.teacher())
-            former = self._before(config, done)
-            joint.modules.load_state_dict(merged_weights(done.latest) if former is None else load_tensors(former))
-            return joint
-        if config.kind == "picture":
-            if "bottleneck" not in done.latest:
-                raise ConfigError("a picture stage comes after a bottleneck stage", found=config.name)
-            picture = PictureStage(config, self.recipe, store)
-            picture.load_base(load_tensors(done.latest["bottleneck"]))
-            before = self._before(config, done)
-            if before is not None:
-                picture.modules.load_state_dict(_of(picture.modules, before))
-            return picture
-        stage: TwinStage | BottleneckStage | FrozenBaseStage
-        if config.kind == "heads":
-            if self._before(config, done) is None:
-                raise ConfigError("a heads stage comes after a bottleneck stage", found=config.name)
-            stage = FrozenBaseStage(config, self.recipe, store, self.teacher())
-        elif config.kind == "twin":
-            stage = TwinStage(config, self.recipe, store, self.teacher())
-        else:
-            stage = BottleneckStage(config, self.recipe, store, self.teacher())
-        before = self._before(config, done) or done.latest.get("twin")
-        if before is not None:
-            found = _of(stage.modules, before)
-            if self.recipe.from_ is not None:  # a twin has no classifier and no entropy model
-                found = _of(stage.modules, done.thawed[self.recipe.from_]) | found
-            missing = stage.modules.load_state_dict(found, strict=False)
-            new = {n.split(".")[0] for n in missing.missing_keys} - {"base"}
-            if config.from_ is not None:
-                new -= {"classify"}  # a twin's file has none
-            if new or missing.unexpected_keys:
-                raise ConfigError(
-                    "the previous stage's weights do not fit", found=sorted(new) + missing.unexpected_keys
-                )
-        return stage
 
-
-def _of(modules: nn.ModuleDict, path: Path) -> dict[str, Tensor]:
-    """What a stage's weights file has of ``modules``; a joint stage's has more."""
-    return {k: v for k, v in load_tensors(path).items() if k.split(".")[0] in modules}
+def _load(modules: nn.ModuleDict, parts: Mapping[str, Source | None]) -> None:
+    """Give each part the weights that the plan says; a part without a source keeps its own."""
+    files = {source.path: load_tensors(source.path) for source in dict.fromkeys(parts.values()) if source is not None}
+    for part, source in parts.items():
+        if source is not None:
+            prefix = f"{part}."
+            own = {k.removeprefix(prefix): v for k, v in files[source.path].items() if k.startswith(prefix)}
+            modules[part].load_state_dict(own)
 
 
 def train(
@@ -243,62 +171,67 @@ def train(
         ModelNotFoundError, WeightsError, TrunkError: what it starts from is not there or is inconsistent.
         MissingDependencyError: an extra is not installed.
     """
+    recipe = load_recipe(path, overrides, start)
+    plan = resolve(recipe)
+    with processes(pick_device(recipe.device)):
+        return _train(recipe, plan, _Run(recipe, teacher), resume, minutes, quiet)
+
+
+def load_recipe(path: str | Path, overrides: tuple[str, ...] = (), start: str | None = None) -> TrainConfig:
+    """The recipe at ``path`` with changes; arguments and errors as of :func:`train`."""
     recipe = load_config(path, overrides)
-    if start is not None:
-        recipe = recipe.model_copy(update={"from_": start})
-    with processes(pick_device(recipe.device)), own_randomness():
-        return _train(recipe, _Run(recipe, teacher), resume, minutes, quiet)
+    return recipe if start is None else recipe.model_copy(update={"from_": start})
 
 
-def _train(recipe: TrainConfig, run: _Run, resume: bool, minutes: float | None, quiet: bool) -> TrainResult:
+def _train(recipe: TrainConfig, plan: Plan, run: _Run, resume: bool, minutes: float | None, quiet: bool) -> TrainResult:
     first = rank() == 0  # the process that writes
     results: list[StageResult] = []
-    done = _Done({}, {})
-    weights: Path | None = None
     began = time.monotonic()
-    _thaw(recipe, done, write=first)
-    if first and not resume:
-        # What an earlier run left must not be taken for this one's when this one is resumed.
-        for config in recipe.stages:
-            forget_checkpoint(recipe.out / config.name)
-            for name in ("finished", "settings.json"):
-                (recipe.out / config.name / name).unlink(missing_ok=True)
+    if first:
+        _thaw(plan)
+        if not resume:
+            _forget(plan)
     barrier()  # before any process reads what is left
-    for index, config in enumerate(recipe.stages):
-        finished = recipe.out / config.name / engine.AVERAGE
-        marker = recipe.out / config.name / "finished"
-        _remember(recipe, config, write=first)
-        if resume and marker.is_file() and finished.is_file():
-            results.append(StageResult(finished, config.steps, True))
-        else:
-            torch.manual_seed(recipe.seed * 1000 + index)  # for the first weights; steps are seeded one by one
-            stage = run.stage(config, done, fresh=not (resume and has_checkpoint(recipe.out / config.name)))
-            left = None if minutes is None else max(0.0, minutes - (time.monotonic() - began) / 60)
-            result = run_stage(stage, recipe, index, resume=resume, minutes=left, quiet=quiet)
-            results.append(result)
-            if not result.finished:
-                return TrainResult(tuple(results), None)
-            if first:
-                write_atomically(marker, f"{result.step} steps\n")
-        done.finish(config, results[-1].weights)
-        ready: list[StageConfig] = []
-        blind = config.kind in ("picture", "joint") and config.blind
-        if not (config.aside or blind) and {"bottleneck", "picture"} <= done.latest.keys():
-            weights = recipe.out / f"{recipe.name}.safetensors"
-            if first:
-                trained = done.through(done.latest["bottleneck"], done.latest["picture"])
-                export(done.latest, recipe.architecture, recipe.name, weights, ", ".join(trained))
-            ready = [stage for stage in recipe.stages if stage.name in done.named]  # twins take this codec's trunk
-        elif weights is not None:
-            ready = [config]
-        elif config is recipe.stages[-1]:
-            ready = list(recipe.stages)
+    for stage in plan.stages:
+        left = None if minutes is None else max(0.0, minutes - (time.monotonic() - began) / 60)
+        results.append(_finished(recipe, stage, resume) or _run_one(recipe, stage, run, resume, left, quiet))
+        if not results[-1].finished:
+            return TrainResult(tuple(results), None)
         if first:
-            for part in ready:
-                if part.kind != "bottleneck" and part.kind != "heads" and part.ship is not None:
-                    _ship(recipe, part, part.ship, done, weights)
+            for shipment in stage.ships:
+                _ship(recipe, shipment)
     barrier()
-    return TrainResult(tuple(results), weights)
+    return TrainResult(tuple(results), plan.codec)
+
+
+def _forget(plan: Plan) -> None:
+    """What an earlier run left must not be taken for this one's when this one is resumed."""
+    for stage in plan.stages:
+        folder = stage.result.path.parent
+        forget_checkpoint(folder)
+        for name in (_MARKER, "settings.json"):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _finished(recipe: TrainConfig, stage: StagePlan, resume: bool) -> StageResult | None:
+    """What a former run left of a stage that it finished."""
+    _remember(recipe, stage.config, write=rank() == 0)
+    weights = stage.result.path
+    if not resume or not (weights.parent / _MARKER).is_file() or not weights.is_file():
+        return None
+    return StageResult(weights, stage.config.steps, True)
+
+
+def _run_one(
+    recipe: TrainConfig, plan: StagePlan, run: _Run, resume: bool, minutes: float | None, quiet: bool
+) -> StageResult:
+    folder = plan.result.path.parent
+    torch.manual_seed(recipe.seed * 1000 + plan.index)  # for the first weights; steps are seeded one by one
+    stage = run.stage(plan, fresh=not (resume and has_checkpoint(folder)))
+    result = run_stage(stage, recipe, plan.index, resume=resume, minutes=minutes, quiet=quiet)
+    if result.finished and rank() == 0:
+        write_atomically(folder / _MARKER, f"{result.step} steps\n")
+    return result
 
 
 def run_stage(
@@ -328,23 +261,16 @@ def run_stage(
     return StageResult(folder / engine.AVERAGE, left.step, left.finished)
 
 
-def _thaw(recipe: TrainConfig, done: _Done, *, write: bool) -> None:
-    """Take in the models that the recipe starts from, in training form.
+def _thaw(plan: Plan) -> None:
+    """Bring the models that the recipe starts from into training form.
 
     Raises:
         ModelNotFoundError, WeightsError, TrunkError: as of :func:`vcm.training.thaw.thaw`.
     """
-    for source in dict.fromkeys(s for s in (recipe.from_, *(c.from_ for c in recipe.stages)) if s is not None):
-        path = recipe.out / "from" / f"{len(done.thawed)}.safetensors"
-        if write:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(path) as part:
-                save_tensors(part, thaw(source))
-        done.thawed[source] = path
-        done.trained[path] = (f"weights of {source}",)
-    if recipe.from_ is not None:
-        for kind in ("twin", "bottleneck", "picture"):
-            done.latest[kind] = done.thawed[recipe.from_]
+    for source in plan.models:
+        source.path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(source.path) as part:
+            save_tensors(part, thaw(source.model))
 
 
 def _remember(recipe: TrainConfig, config: StageConfig, *, write: bool) -> None:
@@ -375,19 +301,14 @@ def _remember(recipe: TrainConfig, config: StageConfig, *, write: bool) -> None:
         write_atomically(path, json.dumps(settings, indent=1))
 
 
-def _ship(
-    recipe: TrainConfig, config: TwinConfig | PictureConfig | JointConfig, name: str, done: _Done, codec: Path | None
-) -> None:
-    """Write what a stage gives beside the codec. A twin borrows the codec's trunk where it is the same."""
-    path = recipe.out / f"{name}.safetensors"
-    own = done.named[config.name]
-    if config.kind != "twin":
-        base = done.bases.get(config.name, own)  # a joint stage's file has its own
-        trained = ", ".join(done.through(base, own))
-        export({"bottleneck": base, "picture": own}, recipe.architecture, name, path, trained, config.blind)
+def _ship(recipe: TrainConfig, shipment: Shipment) -> None:
+    """Write what is ready. A twin borrows the codec's trunk where it is the same."""
+    name, own = shipment.path.stem, shipment.own.path
+    if shipment.base is not None:
+        weights = {"bottleneck": shipment.base.path, "picture": own}
+        export(weights, recipe.architecture, name, shipment.path, shipment.trained, shipment.blind)
         return
     architecture = ARCHITECTURES[recipe.architecture]
-    trained = ", ".join(done.through(own))
 
     def modules() -> nn.ModuleDict:
         heads = head_modules(SHIPPED_HEADS[architecture.name], architecture.latents)
@@ -396,6 +317,6 @@ def _ship(
         return parts.eval()
 
     try:
-        write_twin(path, modules(), architecture, name, trained, codec)
+        write_twin(shipment.path, modules(), architecture, name, shipment.trained, shipment.trunk_of)
     except TrunkError:
-        write_twin(path, modules(), architecture, name, trained, None)
+        write_twin(shipment.path, modules(), architecture, name, shipment.trained, None)
