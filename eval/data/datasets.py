@@ -37,7 +37,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff",
 """File name endings that count as pictures, lower case."""
 
 _KODIM = re.compile(r"kodim\d\d$")
-_CLIC = re.compile(r"(^|[/_-])(professional|mobile|clic\w*)[/_-]")
+_CLIC = re.compile(r"(^|[/_])(professional|mobile|valid|test|val)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +156,7 @@ def _detect_layout(root: Path) -> Layout:
     files = _pictures_in(root)
     if files and all(_KODIM.match(path.stem) for path in files):
         return "kodak"
-    if files and all(
-        re.search(r"(^|[/_])(professional|mobile|valid|test|val)", str(p.relative_to(root))) for p in files
-    ):
+    if files and all(_CLIC.search(str(path.relative_to(root))) for path in files):
         return "clic"
     return "plain"
 

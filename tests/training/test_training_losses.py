@@ -15,7 +15,7 @@ from vcm.errors import OptionError
 from vcm.tasks.detection import DetectorOutput
 from vcm.tasks.postprocessing import STRIDES
 from vcm.training.losses_detection import assign, detection_loss
-from vcm.training.losses_ssim import ms_ssim_loss
+from vcm.training.losses_ssim import ms_ssim
 
 
 @pytest.fixture(scope="module")
@@ -29,35 +29,35 @@ def test_ms_ssim_is_piqs(photo: Tensor, noise: float) -> None:
     other = photo + noise * torch.randn(photo.shape, generator=torch.Generator().manual_seed(1))
     batch, truth = torch.cat([photo, other.clamp(0, 255)]), torch.cat([photo, photo])
     reference = piq.multi_scale_ssim(batch, truth, data_range=255.0)
-    assert float(1 - ms_ssim_loss(batch, truth)) == pytest.approx(float(reference), abs=2e-5)
+    assert float(ms_ssim(batch, truth).mean()) == pytest.approx(float(reference), abs=2e-5)
 
 
 def test_ms_ssim_is_an_improvable_loss(photo: Tensor) -> None:
-    assert float(ms_ssim_loss(photo, photo)) == pytest.approx(0, abs=1e-6)
+    assert float(ms_ssim(photo, photo)) == pytest.approx(1, abs=1e-6)
     other = (photo.flip(3)).requires_grad_()
-    before = ms_ssim_loss(other, photo)
+    before = 1 - ms_ssim(other, photo).mean()
     before.backward()
     assert other.grad is not None
     assert torch.isfinite(other.grad).all()
     with torch.no_grad():
         better = other - 20 * other.grad / other.grad.abs().max()
-    assert float(ms_ssim_loss(better, photo)) < float(before.detach())
+    assert 1 - float(ms_ssim(better, photo)) < float(before.detach())
 
 
 def test_ms_ssim_under_autocast_is_float32(photo: Tensor) -> None:
     other = photo * 0.9
     with torch.autocast("cpu", torch.bfloat16):
-        inside = ms_ssim_loss(other, photo)
+        inside = ms_ssim(other, photo)
     assert inside.dtype == torch.float32
-    assert float(inside) == float(ms_ssim_loss(other, photo))
+    assert float(inside) == float(ms_ssim(other, photo))
 
 
 def test_ms_ssim_refuses_small_or_unequal_pictures(photo: Tensor) -> None:
     with pytest.raises(OptionError, match="161"):
-        ms_ssim_loss(photo[:, :, :160], photo[:, :, :160])
-    assert 0 < float(ms_ssim_loss(photo[:, :, :161] * 0.9, photo[:, :, :161])) < 1
+        ms_ssim(photo[:, :, :160], photo[:, :, :160])
+    assert 0 < float(ms_ssim(photo[:, :, :161] * 0.9, photo[:, :, :161])) < 1
     with pytest.raises(OptionError, match="one size"):
-        ms_ssim_loss(photo[:, :, :200], photo)
+        ms_ssim(photo[:, :, :200], photo)
 
 
 def grid(n: int = 1, classes: int = 2, side: int = 64, logit: float = 0.0) -> DetectorOutput:

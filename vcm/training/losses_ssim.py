@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vcm.errors import OptionError
 
-__all__ = ["MIN_SIDE", "ms_ssim", "ms_ssim_loss"]
+__all__ = ["MIN_SIDE", "ms_ssim"]
 
 MIN_SIDE = 161
 """Least side of a picture, pixels: after four halvings the 11-tap window must still fit."""
@@ -70,8 +70,3 @@ def ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
                 value = value * (2 * mean_a * mean_b + _C1) / (mean_a.square() + mean_b.square() + _C1)
             product = product * value.mean((0, 2, 3)).clamp(min=_FLOOR) ** weight
         return product.view(len(x), 3).mean(1)
-
-
-def ms_ssim_loss(x_hat: Tensor, x: Tensor) -> Tensor:
-    """1 - the mean of :func:`ms_ssim`; arguments and errors are the same."""
-    return 1 - ms_ssim(x_hat, x).mean()
