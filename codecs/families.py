@@ -8,14 +8,14 @@ A package adds a family as an entry point of group ``vcm.codec_families``::
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from vcm.codecs.protocol import ImageCodec
 from vcm.errors import CodecFamilyError
+from vcm.plugins import load_plugin
 
 __all__ = ["GROUP", "Builder", "CodecFamily", "builders", "families", "family_name", "register"]
 
@@ -84,18 +84,8 @@ def families() -> dict[str, CodecFamily]:
         CodecFamilyError: two of them clash, or one cannot be loaded.
     """
     named = dict.fromkeys([*_OURS, *((entry.name, entry.value) for entry in entry_points(group=GROUP))])
-    return register(_load(name, value) for name, value in named)
-
-
-def _load(name: str, value: str) -> CodecFamily:
-    module, _, attribute = value.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise CodecFamilyError(f"the codec family {name} cannot be loaded", expected=value, found=str(error)) from error
-    if not isinstance(found, CodecFamily):
-        raise CodecFamilyError(f"{value} is no codec family", expected="a CodecFamily", found=type(found).__name__)
-    return found
+    entries = (EntryPoint(name, value, GROUP) for name, value in named)
+    return register(load_plugin(entry, CodecFamily, CodecFamilyError, "codec family") for entry in entries)
 
 
 def builders() -> dict[str, Builder]:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from vcm.errors import HeadError
+from vcm.plugins import load_plugin
 from vcm.structures import Classes, LatentSpec
 from vcm.tasks.classification import ClassificationHead, ClassificationTask
 from vcm.tasks.detection import DetectionHead, DetectionTask
@@ -75,11 +76,11 @@ def head_kinds() -> dict[str, HeadKind]:
     """All kinds by name, ours and those of installed packages.
 
     Raises:
-        HeadError: two have one name.
+        HeadError: two have one name, or one cannot be loaded or is no :class:`HeadKind`.
     """
     kinds = {kind.name: kind for kind in _OURS}
     for entry in entry_points(group="vcm.heads"):
-        kind: HeadKind = entry.load()
+        kind = load_plugin(entry, HeadKind, HeadError, "kind of heads")
         if kind.name in kinds:
             raise HeadError("two kinds of heads have one name", expected="names of their own", found=kind.name)
         kinds[kind.name] = kind

@@ -17,7 +17,7 @@ import vcm
 import vcm.cli
 from vcm.codecs.anchors import load_anchor
 from vcm.codecs.families import families
-from vcm.errors import OptionError
+from vcm.errors import HeadError, OptionError
 from vcm.eval.metrics import Metric, metric, metrics
 from vcm.eval.report.results import read_results
 from vcm.eval.run.protocols import Protocol
@@ -99,8 +99,22 @@ def test_a_name_that_is_taken_is_refused(install) -> None:
 
 def test_what_is_no_metric_is_refused(install) -> None:
     install("vcm.metrics", "some_plugin:NONE", METRIC.format(name="mae"))
-    with pytest.raises(OptionError, match="some_plugin:NONE adds no metric: expected a Metric, found int"):
+    with pytest.raises(OptionError, match="some_plugin:NONE is no metric: expected a Metric, found int"):
         metrics()
+
+
+def test_a_package_that_does_not_import_is_named(package) -> None:
+    package("broken", {group: {"broken": "broken_package:X"} for group in ("vcm.metrics", "vcm.heads")}, {})
+    with pytest.raises(OptionError, match="the metric broken cannot be loaded: expected broken_package:X"):
+        metrics()
+    with pytest.raises(HeadError, match="the kind of heads broken cannot be loaded: expected broken_package:X"):
+        head_kinds()
+
+
+def test_what_is_no_kind_of_heads_is_refused(package) -> None:
+    package("extras_heads", {"vcm.heads": {"mine": "extras_heads:KIND"}}, {"extras_heads.py": "KIND = 1\n"})
+    with pytest.raises(HeadError, match="extras_heads:KIND is no kind of heads: expected a HeadKind, found int"):
+        head_kinds()
 
 
 def test_ours_come_first_and_are_metrics() -> None:

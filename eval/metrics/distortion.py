@@ -37,6 +37,7 @@ import numpy.typing as npt
 from vcm.errors import ImageError, MissingDependencyError, OptionError
 from vcm.eval.metrics.nlpd import nlpd_of_luma
 from vcm.eval.metrics.vmaf import find_ffmpeg, vmaf_of_luma
+from vcm.plugins import load_plugin
 
 if TYPE_CHECKING:
     import torch
@@ -205,13 +206,11 @@ def metrics() -> dict[str, Metric]:
     """All metrics by name: ours, then those that installed packages add as entry points of group ``vcm.metrics``.
 
     Raises:
-        OptionError: an entry point is no metric, or two metrics have one name.
+        OptionError: an entry point is no metric or cannot be loaded, or two metrics have one name.
     """
     found = {row.name: row for row in METRICS}
     for entry in entry_points(group="vcm.metrics"):
-        row = entry.load()
-        if not isinstance(row, Metric):
-            raise OptionError(f"{entry.value} adds no metric", expected="a Metric", found=type(row).__name__)
+        row = load_plugin(entry, Metric, OptionError, "metric")
         if row.name in found:
             raise OptionError("two metrics have one name", expected="names of their own", found=row.name)
         found[row.name] = row
