@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from vcm.codecs.scalable.build import ShippedNetworks, as_shipped
-from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
-from vcm.errors import WeightsError
+from vcm.codecs.scalable.config import Architecture
 from vcm.tasks.build import head_modules
 from vcm.tasks.classification import ClassificationHead
 from vcm.tasks.detection import DetectionHead
 from vcm.tasks.shapes import SHIPPED_HEADS
+from vcm.weights.metadata import architecture_of, check_format
 from vcm.weights.registry import FORMAT, printable_name, printable_text
 from vcm.weights.safetensors_file import MAX_WEIGHTS_BYTES
 from vcm.weights.tensors import TensorFile, stored_type
@@ -49,12 +49,8 @@ def load_weights(path: Path) -> LoadedModel:
     """
     with TensorFile(path, MAX_WEIGHTS_BYTES) as file:
         meta = file.metadata
-        if meta.get("format") != FORMAT:
-            raise WeightsError(f"{path} holds no VCM weights", expected=FORMAT, found=meta.get("format"))
-        architecture = ARCHITECTURES.get(meta.get("architecture", ""))
-        if architecture is None:
-            known = ", ".join(ARCHITECTURES)
-            raise WeightsError("unknown architecture", expected=known, found=meta.get("architecture"))
+        check_format(path, meta, FORMAT, "holds no VCM weights")
+        architecture = architecture_of(meta)
         modules = assemble(architecture, meta.get("base_id", ""), meta.get("picture_id", ""))
         state = modules.state_dict()
         tensors = file.read({name: (stored_type(own), tuple(own.shape)) for name, own in state.items()})

@@ -23,6 +23,7 @@ from vcm.nn.blocks import fuse_batchnorm
 from vcm.structures import Classes, LatentSpec
 from vcm.tasks.kinds import HeadKind, head_kinds, kind_of
 from vcm.tasks.protocol import Detect, Head
+from vcm.weights.metadata import check_format
 from vcm.weights.registry import MODEL_NAME, printable_text
 from vcm.weights.tensors import TensorFile, save_tensors, stored_type
 
@@ -107,8 +108,7 @@ def load_head(path: str | Path) -> LoadedHead:
     path = Path(path)
     with TensorFile(path, _MAX_BYTES) as file:
         meta = file.metadata
-        if meta.get("format") != HEAD_FORMAT:
-            raise WeightsError(f"{path} holds no head", expected=HEAD_FORMAT, found=repr(meta.get("format")))
+        check_format(path, meta, HEAD_FORMAT, "holds no head")
         kind = head_kinds().get(meta.get("kind", ""))
         if kind is None:
             known = ", ".join(head_kinds())

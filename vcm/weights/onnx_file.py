@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy.typing as npt
 
-from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.codecs.scalable.model import ScalableModel
 from vcm.codecs.scalable.onnx_networks import codec_networks
 from vcm.codecs.scalable.stored import codec_layout
 from vcm.codecs.scalable.tables import base_tables, picture_tables
-from vcm.errors import WeightsError
 from vcm.runtime.onnx import OnnxNetworks, StoredTensors
 from vcm.tasks.onnx_heads import head_layout, head_networks
 from vcm.tasks.shapes import SHIPPED_HEADS, HeadShapes
+from vcm.weights.metadata import architecture_of, check_format
 from vcm.weights.registry import FORMAT, printable_name, printable_text
 
 __all__ = ["OnnxCodec", "load_onnx"]
@@ -55,12 +54,8 @@ def load_onnx(path: Path, *, threads: int | None = None) -> OnnxCodec:
     """
     tensors = StoredTensors(path)
     meta = tensors.metadata
-    if meta.get("format") != FORMAT:
-        raise WeightsError(f"{path} holds no VCM weights", expected=FORMAT, found=repr(meta.get("format")))
-    a = ARCHITECTURES.get(meta.get("architecture", ""))
-    if a is None:
-        known = ", ".join(ARCHITECTURES)
-        raise WeightsError("unknown architecture", expected=known, found=repr(meta.get("architecture")))
+    check_format(path, meta, FORMAT, "holds no VCM weights")
+    a = architecture_of(meta)
     heads, channels = SHIPPED_HEADS[a.name], a.base.channels
     layout = {**codec_layout(a), **head_layout(heads, channels)}
     tensors.check(layout)

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from vcm.codecs.scalable.analysis import BaseAnalysis
 from vcm.codecs.scalable.build import as_shipped, base_analysis
-from vcm.codecs.scalable.config import ARCHITECTURES, Architecture
+from vcm.codecs.scalable.config import Architecture
 from vcm.errors import ModelNotFoundError, TrunkError, WeightsError
 from vcm.tasks.build import head_modules
 from vcm.tasks.detection import DetectionHead
 from vcm.tasks.shapes import SHIPPED_HEADS
+from vcm.weights.metadata import architecture_of, check_format
 from vcm.weights.registry import FORMAT, MODEL_NAME, TWIN_FORMAT, find_weights, printable_text
 from vcm.weights.safetensors_file import MAX_WEIGHTS_BYTES, Layout
 from vcm.weights.tensors import TensorFile
@@ -104,12 +105,8 @@ def read_twin(path: Path, trunk: str | Path | None = None) -> LoadedTwin:
     """
     with TensorFile(path, _MAX_BYTES) as file:
         meta = file.metadata
-        if meta.get("format") != TWIN_FORMAT:
-            raise WeightsError(f"{path} holds no pixel twin", expected=TWIN_FORMAT, found=repr(meta.get("format")))
-        architecture = ARCHITECTURES.get(meta.get("architecture", ""))
-        if architecture is None:
-            known = ", ".join(ARCHITECTURES)
-            raise WeightsError("unknown architecture", expected=known, found=repr(meta.get("architecture")))
+        check_format(path, meta, TWIN_FORMAT, "holds no pixel twin")
+        architecture = architecture_of(meta)
         name, source = meta.get("name", ""), meta.get("trunk", "")
         if not MODEL_NAME.fullmatch(name):  # it is printed, and names a column of results
             raise WeightsError(f"{path} has no name to be called by", expected="a model's name", found=repr(name))
@@ -149,9 +146,7 @@ def read_codec_trunk(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tens
         WeightsError: no codec's file, or its trunk has another shape.
     """
     with TensorFile(path, MAX_WEIGHTS_BYTES) as file:
-        if file.metadata.get("format") != FORMAT:
-            found = repr(file.metadata.get("format"))
-            raise WeightsError(f"{path} holds no VCM weights to take a trunk from", expected=FORMAT, found=found)
+        check_format(path, file.metadata, FORMAT, "holds no VCM weights to take a trunk from")
         layout = {_CODEC_TRUNK + name: ("F16", tuple(tensor.shape)) for name, tensor in wanted.items()}
         tensors = file.read(layout, only=_CODEC_TRUNK)
     return {name.removeprefix(_CODEC_TRUNK): tensor for name, tensor in tensors.items()}
