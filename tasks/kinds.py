@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 from torch import nn
 
 from vcm.errors import HeadError
-from vcm.plugins import load_plugin
+from vcm.plugins import with_plugins
 from vcm.structures import Classes, LatentSpec
 from vcm.tasks.classification import ClassificationHead, ClassificationTask
 from vcm.tasks.detection import DetectionHead, DetectionTask
@@ -78,13 +77,7 @@ def head_kinds() -> dict[str, HeadKind]:
     Raises:
         HeadError: two have one name, or one cannot be loaded or is no :class:`HeadKind`.
     """
-    kinds = {kind.name: kind for kind in _OURS}
-    for entry in entry_points(group="vcm.heads"):
-        kind = load_plugin(entry, HeadKind, HeadError, "kind of heads")
-        if kind.name in kinds:
-            raise HeadError("two kinds of heads have one name", expected="names of their own", found=kind.name)
-        kinds[kind.name] = kind
-    return kinds
+    return with_plugins(_OURS, "vcm.heads", HeadKind, HeadError, "kind of heads")
 
 
 def kind_of(network: object) -> HeadKind:

@@ -93,7 +93,7 @@ def test_a_metric_of_another_name_is_unknown() -> None:
 
 def test_a_name_that_is_taken_is_refused(install) -> None:
     install("vcm.metrics", "some_plugin:MAE", METRIC.format(name="psnr"))
-    with pytest.raises(OptionError, match=r"two metrics have one name.*found psnr"):
+    with pytest.raises(OptionError, match=r"a metric of that name exists.*found psnr"):
         metrics()
 
 

@@ -28,7 +28,6 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -37,7 +36,7 @@ import numpy.typing as npt
 from vcm.errors import ImageError, MissingDependencyError, OptionError
 from vcm.eval.metrics.nlpd import nlpd_of_luma
 from vcm.eval.metrics.vmaf import find_ffmpeg, vmaf_of_luma
-from vcm.plugins import load_plugin
+from vcm.plugins import with_plugins
 
 if TYPE_CHECKING:
     import torch
@@ -208,13 +207,7 @@ def metrics() -> dict[str, Metric]:
     Raises:
         OptionError: an entry point is no metric or cannot be loaded, or two metrics have one name.
     """
-    found = {row.name: row for row in METRICS}
-    for entry in entry_points(group="vcm.metrics"):
-        row = load_plugin(entry, Metric, OptionError, "metric")
-        if row.name in found:
-            raise OptionError("two metrics have one name", expected="names of their own", found=row.name)
-        found[row.name] = row
-    return found
+    return with_plugins(METRICS, "vcm.metrics", Metric, OptionError, "metric")
 
 
 def metric(name: str) -> Metric:

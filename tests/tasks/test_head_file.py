@@ -304,10 +304,10 @@ def test_a_package_adds_a_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
         entry = EntryPoint("x", "nowhere", "vcm.heads")
         added = HeadKind(name, Mean, Shape, Mean, kind.task)
         monkeypatch.setattr(EntryPoint, "load", lambda _, added=added: added)
-        monkeypatch.setattr("vcm.tasks.kinds.entry_points", lambda group, entry=entry: [entry])
+        monkeypatch.setattr("vcm.plugins.entry_points", lambda group, entry=entry: [entry])
         head_kinds.cache_clear()
         if not fits:
-            with pytest.raises(HeadError, match=r"two kinds of heads have one name: .* found detection"):
+            with pytest.raises(HeadError, match=r"a kind of heads of that name exists: .* found detection"):
                 head_kinds()
             continue
         assert head_kinds().keys() - ours.keys() == {"mean"}
