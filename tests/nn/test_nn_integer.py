@@ -15,12 +15,11 @@ from vcm.codecs.scalable.entropy_net import quant_conv
 from vcm.codecs.scalable.fixed_point import MEAN_UNIT, SCALE_UNIT
 from vcm.errors import WeightsError
 from vcm.nn.integer import (
-    MAX_ACCUMULATOR,
-    MAX_MULTIPLIER,
     IntConv2d,
     QuantConv2d,
     round_ste,
 )
+from vcm.weights.integers import MAX_ACCUMULATOR, MAX_MULTIPLIER
 
 Ints = npt.NDArray[np.int64]
 

@@ -19,16 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcm.errors import WeightsError
+from vcm.weights.integers import MAX_ACCUMULATOR, MAX_ACTIVATION, MAX_WEIGHT, SHIFT, check_integers
 
 __all__ = ["ACTIVATION_UNIT", "IntConv2d", "QuantConv2d", "round_ste"]
 
 ACTIVATION_UNIT = 32
 """One real unit is this many integer units in activations."""
-MAX_WEIGHT = 63
-MAX_ACTIVATION = 255
-MAX_ACCUMULATOR = 1 << 24
-SHIFT = 24
-MAX_MULTIPLIER = 1 << 28
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -122,16 +118,7 @@ class IntConv2d(nn.Module):
         Raises:
             WeightsError: a weight, accumulator or multiplier may leave its range.
         """
-        weight, bias = self.weight.long().abs(), self.bias.long().abs()  # in int8 the magnitude of -128 is -128
-        largest = int(weight.max())
-        if largest > MAX_WEIGHT:
-            raise WeightsError("an integer weight is out of range", expected=f"at most {MAX_WEIGHT}", found=largest)
-        bound = int((weight.sum((1, 2, 3)) * MAX_ACTIVATION + bias).max())
-        if bound >= MAX_ACCUMULATOR:
-            raise WeightsError("an accumulator may overflow", expected=f"below {MAX_ACCUMULATOR}", found=bound)
-        low, high = int(self.multiplier.min()), int(self.multiplier.max())
-        if low < 0 or high > MAX_MULTIPLIER:
-            raise WeightsError("a multiplier is out of range", expected=f"0 to {MAX_MULTIPLIER}", found=(low, high))
+        check_integers(*(tensor.cpu().numpy() for tensor in (self.weight, self.bias, self.multiplier)))
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         # `.half()` and friends leave integers alone; a move of device must drop the cached copies.

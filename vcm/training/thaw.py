@@ -19,9 +19,10 @@ from vcm.codecs.scalable.fixed_point import MEAN_UNIT, SCALE_ORIGIN, SCALE_UNIT
 from vcm.codecs.scalable.layer_networks import LayerNetworks
 from vcm.errors import ModelNotFoundError, WeightsError
 from vcm.nn.blocks import ConvNormAct
-from vcm.nn.integer import ACTIVATION_UNIT, MAX_WEIGHT, SHIFT, IntConv2d, QuantConv2d
+from vcm.nn.integer import ACTIVATION_UNIT, IntConv2d, QuantConv2d
 from vcm.training.distributed import summed, world
 from vcm.weights.codec_file import load_weights
+from vcm.weights.integers import MAX_WEIGHT, SHIFT
 from vcm.weights.registry import find_twin, find_weights
 from vcm.weights.twin_file import read_twin
 

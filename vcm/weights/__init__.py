@@ -3,7 +3,7 @@
 - ``registry``: names, paths and fingerprints, from file headers only; imports neither torch nor numpy
 - ``safetensors_file``: any weights file, opened and checked against a layout; ``tensors``: the same for torch;
   ``state``: other people's weights
-- ``metadata``: what a file claims to be
+- ``integers``: bounds of integer networks; ``metadata``: what a file claims to be
 - ``codec_file``, ``twin_file``, ``head_file``: what a codec's, a pixel twin's and a head's file hold
 - ``onnx_file``: a codec's file for onnxruntime, without torch
 """

@@ -15,22 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vcm.errors import WeightsError
 from vcm.runtime.networks import Array
 from vcm.runtime.onnx.graph import Graph, Model
+from vcm.weights.integers import MAX_ACTIVATION, SHIFT, check_integers
 
 __all__ = ["CONTEXT", "FEATURE", "IntegerLayer", "IntegerNetwork"]
 
 CONTEXT = (-128, 127)
 """Least and greatest value of a context that networks read."""
-FEATURE = (0, 255)
+FEATURE = (0, MAX_ACTIVATION)
 """Least and greatest value that a hidden layer gives."""
-
-_MAX_WEIGHT = 63
-_MAX_ACTIVATION = 255
-_MAX_ACCUMULATOR = 1 << 24
-_MAX_MULTIPLIER = 1 << 28
-_SHIFT = 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,21 +47,12 @@ class IntegerLayer:
     high: int
 
     def __post_init__(self) -> None:
-        weight, bias = np.abs(self.weight.astype(np.int64)), np.abs(self.bias.astype(np.int64))
-        largest = int(weight.max())
-        if largest > _MAX_WEIGHT:
-            raise WeightsError("an integer weight is out of range", expected=f"at most {_MAX_WEIGHT}", found=largest)
-        bound = int((weight.sum((1, 2, 3)) * _MAX_ACTIVATION + bias).max())
-        if bound >= _MAX_ACCUMULATOR:
-            raise WeightsError("an accumulator may overflow", expected=f"below {_MAX_ACCUMULATOR}", found=bound)
-        low, high = int(self.multiplier.min()), int(self.multiplier.max())
-        if low < 0 or high > _MAX_MULTIPLIER:
-            raise WeightsError("a multiplier is out of range", expected=f"0 to {_MAX_MULTIPLIER}", found=(low, high))
+        check_integers(self.weight, self.bias, self.multiplier)
 
     def add_to(self, graph: Graph, x: str) -> str:
         """This layer at ``x``, float32 integers of magnitude at most 255; gives the same kind."""
         acc = graph.conv(x, self.weight.astype(np.float32), self.bias.astype(np.float32))
-        factor = graph.constant(self.multiplier[:, None, None] * 2.0**-_SHIFT)  # exact: only the exponent changes
+        factor = graph.constant(self.multiplier[:, None, None] * 2.0**-SHIFT)  # exact: only the exponent changes
         wide = graph.node("Mul", graph.node("Cast", acc, to=11), factor)
         whole = graph.node("Floor", graph.node("Add", wide, graph.constant(np.asarray(0.5))))
         return graph.clip(graph.node("Cast", whole, to=1), self.low, self.high)
@@ -81,7 +66,7 @@ class IntegerLayer:
         columns = np.stack([padded[:, i : i + h, j : j + w] for i in range(k) for j in range(k)], axis=1)
         acc = self.weight.reshape(out, -1).astype(np.float64) @ columns.reshape(channels * k * k, h * w)
         acc += self.bias[:, None]
-        whole = np.floor(acc * self.multiplier[:, None] * 2.0**-_SHIFT + 0.5)
+        whole = np.floor(acc * self.multiplier[:, None] * 2.0**-SHIFT + 0.5)
         clamped: npt.NDArray[np.float64] = np.clip(whole, self.low, self.high).reshape(1, out, h, w)
         return clamped
 
