@@ -144,7 +144,8 @@ def _show_model(model: ModelInfo | TwinInfo) -> None:
     out.say(_short(model.name, 78))
     out.say(f"  weights  {model.path}")
     if not isinstance(model, TwinInfo):
-        out.say(f"  reads    base {model.fingerprint}, enhancement {model.fingerprint_enhancement}")
+        base, enhancement = _short(model.fingerprint, 16), _short(model.fingerprint_enhancement, 16)
+        out.say(f"  reads    base {base}, enhancement {enhancement}")
     out.say(f"  card     {model.card_path or 'none'}")
     for index, line in enumerate(textwrap.wrap(_short(model.trained, 400), 69) or ["not said"]):
         out.say(f"  {'' if index else 'trained':<7}  {line}")
