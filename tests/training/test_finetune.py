@@ -49,7 +49,9 @@ def test_the_base_stays_and_the_head_knows_its_own_classes(data: Path, tmp_path:
     codec = vcm.load(TINY_WEIGHTS)
     held = next(name for name in NAMES if is_test(name, 0.2))
     old = codec.encode(data / "images" / held, base_only=True)
+    callers = torch.random.get_rng_state()
     done = finetune(data, model=str(TINY_WEIGHTS), minutes=0, out=tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), callers)
     assert done.classes == Classes(("bolt", "cat"), (3, 4))
     assert done.known == ("cat",)
     assert done.codec is None

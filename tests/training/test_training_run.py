@@ -48,7 +48,9 @@ def test_every_stage_runs_and_its_model_codes_pictures(recipe: Path) -> None:
 
 
 def test_two_runs_with_one_seed_agree(recipe: Path, tmp_path: Path) -> None:
+    callers = torch.random.get_rng_state()
     first = train(recipe, teacher=FakeTeacher(), quiet=True)
+    assert torch.equal(torch.random.get_rng_state(), callers)
     second = train(recipe, overrides=(f"out={tmp_path / 'again'}",), teacher=FakeTeacher(), quiet=True)
     for a, b in zip(first.stages, second.stages, strict=True):
         assert rows(a.weights.parent) == rows(b.weights.parent)

@@ -20,6 +20,7 @@ from vcm.codecs.scalable.model import BASE_SIDE
 from vcm.errors import ConfigError
 from vcm.io.coco import Category, CocoGroundTruth
 from vcm.io.files import write_atomically
+from vcm.nn.seeding import own_randomness
 from vcm.structures import COCO_NAMES, Classes, Detections, Latents
 from vcm.tasks.detection import DetectionHead, DetectionTask
 from vcm.training import engine
@@ -88,6 +89,7 @@ class Finetuned:
     finished: bool
 
 
+@own_randomness()
 def finetune(
     data: str | Path,
     *,

@@ -16,6 +16,7 @@ from vcm.codecs.scalable.build import base_analysis
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.errors import ConfigError, TrunkError
 from vcm.io.files import whole_file, write_atomically
+from vcm.nn.seeding import own_randomness
 from vcm.tasks.build import head_modules
 from vcm.tasks.shapes import SHIPPED_HEADS
 from vcm.training import engine
@@ -173,7 +174,7 @@ def train(
     """
     recipe = load_recipe(path, overrides, start)
     plan = resolve(recipe)
-    with processes(pick_device(recipe.device)):
+    with processes(pick_device(recipe.device)), own_randomness():
         return _train(recipe, plan, _Run(recipe, teacher), resume, minutes, quiet)
 
 
