@@ -113,7 +113,8 @@ def test_a_picture_stage_alone_keeps_the_base_that_shipped(recipe: Path) -> None
         name.removeprefix("model.").split(".")[0] for name in shipped if not torch.equal(shipped[name], found[name])
     }
     assert changed == {"picture_analysis", "picture", "synthesis", "preview"}
-    assert "weights of" in read_metadata(result.weights)["trained"]
+    trained = read_metadata(TINY_WEIGHTS)["trained"]
+    assert read_metadata(result.weights)["trained"] == f"{trained}, picture 4 steps of 2"
 
 
 @pytest.mark.parametrize("kind", ["twin", "bottleneck", "picture", "joint"])

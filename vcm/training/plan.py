@@ -9,7 +9,7 @@ from pathlib import Path
 from vcm.errors import ConfigError, ModelNotFoundError
 from vcm.training.config import StageConfig, TrainConfig
 from vcm.training.engine import AVERAGE
-from vcm.weights.registry import find_twin, find_weights
+from vcm.weights.registry import find_twin, find_weights, read_metadata
 
 __all__ = ["Plan", "Shipment", "Source", "StagePlan", "resolve"]
 
@@ -135,15 +135,17 @@ class _Resolver:
     def _model(self, model: str, index: int) -> Source:
         parts: tuple[str, ...] = BASE + PICTURE
         try:
-            find_weights(model)
+            path = find_weights(model)
         except ModelNotFoundError as error:
             try:
-                find_twin(model)
+                path = find_twin(model)
             except ModelNotFoundError:
                 raise error from None
             parts = ("analysis", "detect")
         name = f"weights of {model}"
-        return Source(name, self.recipe.out / "from" / f"{index}.safetensors", parts, (name,), model)
+        # What ships says what it went through; what it gives rise to went through that as well.
+        through = tuple(read_metadata(path).get("trained", name).split(", "))
+        return Source(name, self.recipe.out / "from" / f"{index}.safetensors", parts, through, model)
 
     def plan(self) -> Plan:
         """See :func:`resolve`."""
