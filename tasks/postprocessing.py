@@ -105,7 +105,10 @@ def _likely(logits: _Floats, score: float) -> tuple[_Floats, _Ints, _Ints]:
     """Probabilities of at least ``score`` in logits (K, n), with their positions and classes, position by position."""
     # By the logit first, a little too low: few positions are likely, and exponentials cost.
     least = -np.inf if score <= 0 else np.log(score) - np.log1p(-min(score, 1 - 1e-7)) - 1e-3
-    positions, classes = np.nonzero(least <= logits.T)
+    # In the order in which they lie in memory, which is a tenth of the time of searching the other way round.
+    classes, positions = np.divmod(np.flatnonzero(logits.reshape(-1) >= least), logits.shape[1])
+    order = np.lexsort((classes, positions))
+    classes, positions = classes[order], positions[order]
     with np.errstate(over="ignore"):
         scores = np.float32(1) / (np.float32(1) + np.exp(-logits[classes, positions]))
     keep = scores >= score
@@ -192,7 +195,8 @@ def _overlaps(box: _Floats, others: _Floats) -> _Floats:
     """IoU of one box (4,) with others (n, 4)."""
     corner = np.minimum(box[2:], others[:, 2:])
     corner -= np.maximum(box[:2], others[:, :2])
-    shared = corner.clip(0).prod(axis=1)
+    np.maximum(corner, 0, out=corner)
+    shared = corner[:, 0] * corner[:, 1]  # a reduction over an axis of two takes three times as long
     areas = (others[:, 2] - others[:, 0]) * (others[:, 3] - others[:, 1])
     with np.errstate(invalid="ignore"):  # two boxes without area overlap by 0 / 0: not at all
         overlaps: _Floats = shared / ((box[2] - box[0]) * (box[3] - box[1]) + areas - shared)

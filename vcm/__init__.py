@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vcm.api import Codec as Codec
     from vcm.api import Cost as Cost
     from vcm.api import OpenFile as OpenFile
+    from vcm.api import Outcome as Outcome
     from vcm.api import RateWarning as RateWarning
     from vcm.api import load as load
     from vcm.api import open as open
@@ -83,6 +84,7 @@ _HOME = {
     "Metadata": "vcm.bitstream",
     "ModelInfo": "vcm.weights.registry",
     "OpenFile": "vcm.api",
+    "Outcome": "vcm.api",
     "PixelTwin": "vcm.twin",
     "RateWarning": "vcm.api",
     "SourceKind": "vcm.bitstream",

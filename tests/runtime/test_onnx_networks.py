@@ -314,7 +314,7 @@ def test_threads_share_one_codec() -> None:
 def test_as_many_threads_as_cores_by_default() -> None:
     assert available_cores() == len(os.sched_getaffinity(0))
     many = load_onnx(TINY_WEIGHTS).model.networks
-    assert many._threads == min(8, available_cores())  # type: ignore[attr-defined]
+    assert many.threads == min(8, available_cores())  # type: ignore[attr-defined]
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -16,6 +18,7 @@ from PIL import Image
 from vcm.api.arguments import check_target, kept_of, quality_index, whole_number
 from vcm.api.cost import Cost, count_costs
 from vcm.api.engines import engine_of
+from vcm.api.many import Outcome, run_many
 from vcm.api.rate import search_quality
 from vcm.api.sources import StreamSource, base_of, items_of, one_or_many, whole_of
 from vcm.bitstream import MAX_QUALITY, BaseLayer, Bitstream, Metadata, SourceKind
@@ -273,6 +276,52 @@ class Codec:
             raise LayerError("the file has fewer layers", expected=wanted, found=present)
         pixels = self._model.decode(self._base(file), file.layers[1:wanted])
         return _picture(pixels, file, preview=wanted == 1)
+
+    # -- many at once --------------------------------------------------------------------------------------------------
+
+    def encode_many(
+        self, sources: Iterable[ImageSource], *, jobs: int | None = None, **options: Any
+    ) -> Iterator[Outcome[ImageSource, Bitstream]]:
+        """:meth:`encode` of many pictures, several at once; outcomes come in order, each when it is its turn.
+
+        Args:
+            sources: pictures, one at a time: not a list of lists. Taken as they are needed.
+            jobs: how many at once. Under onnxruntime each has one thread, and by default there is one for each core
+                that the process may use, at most 8; torch has threads of its own, so 1 by default.
+            options: those of :meth:`encode`.
+
+        Returns:
+            an iterator of :class:`Outcome`: the file, or the :class:`VcmError` of that picture alone.
+
+        Raises:
+            OptionError: ``jobs`` is below 1.
+            TypeError: :meth:`encode` has no such option.
+        """
+        return self._many("encode", sources, jobs, options)
+
+    def detect_many(
+        self, sources: Iterable[StreamSource], *, jobs: int | None = None, **options: Any
+    ) -> Iterator[Outcome[StreamSource, Detections]]:
+        """:meth:`detect` in many files, several at once; arguments and errors as of :meth:`encode_many`."""
+        return self._many("detect", sources, jobs, options)
+
+    def decode_many(
+        self, sources: Iterable[StreamSource], *, jobs: int | None = None, **options: Any
+    ) -> Iterator[Outcome[StreamSource, Image.Image]]:
+        """:meth:`decode` of many files, several at once; arguments and errors as of :meth:`encode_many`."""
+        return self._many("decode", sources, jobs, options)
+
+    def _many(
+        self, method: str, sources: Iterable[Any], jobs: int | None, options: dict[str, Any]
+    ) -> Iterator[Outcome[Any, Any]]:
+        engine, count = self._engine.side_by_side(None if jobs is None else whole_number("jobs", jobs, 1, None))
+        one = self
+        if engine is not self._engine:
+            one = copy.copy(self)
+            one._engine, one._model = engine, engine.model
+        work = getattr(one, method)
+        inspect.signature(work).bind(None, **options)  # now, not at the first picture
+        return run_many(lambda source: work(source, **options), sources, count)
 
     # -- heads --------------------------------------------------------------------------------------------------------
 

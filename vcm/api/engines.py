@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -57,6 +58,10 @@ class Engine(Protocol):
         """``codec``, whose engine this is, or the same run by torch."""
         ...
 
+    def side_by_side(self, jobs: int | None) -> tuple[Engine, int]:
+        """An engine to call from so many threads at once, and their number; by default what suits the machine."""
+        ...
+
 
 class TorchEngine:
     """Torch, on any device; see :class:`Engine`.
@@ -106,6 +111,10 @@ class TorchEngine:
         """See :class:`Engine`."""
         return codec
 
+    def side_by_side(self, jobs: int | None) -> tuple[Engine, int]:
+        """See :class:`Engine`. Torch has threads of its own, so one call at a time suits it by default."""
+        return self, jobs or 1
+
 
 class OnnxEngine:
     """Onnxruntime, on a CPU; see :class:`Engine`. Torch is needed for tensors and for heads of files only.
@@ -118,6 +127,9 @@ class OnnxEngine:
 
     def __init__(self, loaded: OnnxCodec) -> None:
         self.model, self._path = loaded.model, loaded.path
+        self._loaded = loaded
+        self._single: OnnxEngine | None = None
+        self._lock = threading.Lock()
         a = loaded.model.architecture
         networks, spec = loaded.model.networks, a.latents
         self.detect: Callable[..., Detections]
@@ -160,6 +172,19 @@ class OnnxEngine:
         from vcm.weights.codec_file import load_weights
 
         return type(codec)(load_weights(self._path))
+
+    def side_by_side(self, jobs: int | None) -> tuple[Engine, int]:
+        """See :class:`Engine`."""
+        from vcm.runtime.onnx.sessions import default_threads
+
+        count = jobs or default_threads()
+        if count == 1:
+            return self, 1
+        with self._lock:
+            if self._single is None:
+                single = self._loaded.with_threads(1)
+                self._single = self if single is self._loaded else OnnxEngine(single)
+        return self._single, count
 
 
 def engine_of(loaded: LoadedModel | OnnxCodec, device: str | torch.device) -> Engine:

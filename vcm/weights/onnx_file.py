@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ class OnnxCodec:
     heads: HeadShapes
     trained: str
     path: Path
+
+    def with_threads(self, threads: int) -> OnnxCodec:
+        """The same codec, whose networks have so many threads each; sessions are its own, weights are read again."""
+        model, networks = self.model, self.model.networks
+        if not isinstance(networks, OnnxNetworks) or networks.threads == threads:
+            return self
+        layers = model.base.tables, model.picture.tables
+        return replace(self, model=ScalableModel(model.architecture, networks.with_threads(threads), *layers))
 
 
 def load_onnx(path: Path, *, threads: int | None = None) -> OnnxCodec:

@@ -15,7 +15,7 @@ from vcm.runtime.networks import Array
 from vcm.runtime.onnx.graph import Model
 from vcm.runtime.onnx.integer import IntegerNetwork
 
-__all__ = ["Network", "OnnxNetworks", "available_cores", "onnxruntime_module"]
+__all__ = ["Network", "OnnxNetworks", "available_cores", "default_threads", "onnxruntime_module"]
 
 OLDEST = (1, 18)
 """The oldest onnxruntime that this is tested with."""
@@ -32,6 +32,11 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def default_threads() -> int:
+    """Threads where nothing else is asked for: one for each core that this process may use, at most 8."""
+    return min(_MOST_THREADS, available_cores())
+
+
 class OnnxNetworks:
     """See :class:`vcm.runtime.networks.Networks`.
 
@@ -46,6 +51,9 @@ class OnnxNetworks:
         threads: threads of each network; by default one for each core that the process may use, and at most 8. They
             sleep when idle.
 
+    Attributes:
+        threads: of each network.
+
     Raises:
         MissingDependencyError: onnxruntime is not installed, or too old.
     """
@@ -53,10 +61,14 @@ class OnnxNetworks:
     def __init__(self, networks: Mapping[str, Callable[[], Network]], *, threads: int | None = None) -> None:
         onnxruntime_module()
         self._networks = dict(networks)
-        self._threads = threads or min(_MOST_THREADS, available_cores())
+        self.threads = threads or default_threads()
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         _ALIVE.add(self)
+
+    def with_threads(self, threads: int) -> OnnxNetworks:
+        """The same networks, with so many threads each; itself if it has as many."""
+        return self if threads == self.threads else OnnxNetworks(self._networks, threads=threads)
 
     def run(self, name: str, /, *arrays: Array) -> tuple[Array, ...]:
         """See :meth:`vcm.runtime.networks.Networks.run`.
@@ -75,8 +87,8 @@ class OnnxNetworks:
     def _build(self, name: str) -> _Run:
         network = self._networks[name]()
         if isinstance(network, Model):
-            return _Session(network, self._threads)
-        session = _Session(network.model(), self._threads)
+            return _Session(network, self.threads)
+        session = _Session(network.model(), self.threads)
         if network.self_test(session):
             return session
         warnings.warn(f"onnxruntime is not exact for {name} on this machine; numpy runs it, slower", stacklevel=4)
