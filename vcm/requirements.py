@@ -25,6 +25,13 @@ EXTRAS = {
     "psnr_hvsm": "eval",
     "imageio_ffmpeg": "eval",
     "compressai": "compressai",
+    "fsspec": "remote",
+    "s3fs": "remote",
+    "gcsfs": "remote",
+    "aiohttp": "remote",
+    "pyarrow": "archive",
+    "duckdb": "archive",
+    "ray": "cluster",
 }
 """Top-level module to the extra of ours that installs it."""
 

@@ -13,6 +13,7 @@ from vcm.api.load import loaded_for
 from vcm.api.sources import StreamSource, base_of, whole_of
 from vcm.bitstream import Bitstream
 from vcm.errors import FingerprintError
+from vcm.io.remote import address_of
 from vcm.structures import DEFAULT_SCORE
 from vcm.weights.registry import Folders, find_model
 
@@ -107,7 +108,7 @@ def open(
         OptionError: there is no such device or backend, or no such pair.
         MissingDependencyError: the backend is not installed.
     """
-    beside = [Path(file).parent] if isinstance(file, str | os.PathLike) else []
+    beside = [Path(file).parent] if isinstance(file, str | os.PathLike) and address_of(file) is None else []
     named = [weights] if isinstance(weights, str | os.PathLike) else weights
     return OpenFile(file, (*named, *beside), device, backend)
 

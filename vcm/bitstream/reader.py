@@ -15,11 +15,13 @@ from vcm.bitstream.header import HEADER_BYTES, Header
 from vcm.bitstream.limits import MAX_FILE_BYTES, found_in_file
 from vcm.bitstream.stream import Bitstream, ChunkRules, layer_name
 from vcm.errors import InputError, LimitError, OptionError, TruncatedError
+from vcm.io.remote import address_of, open_remote
 
 __all__ = ["BaseRead", "Source", "append_layer", "parse", "read", "read_base"]
 
 Source = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-"""Where a file can be read from: a path, its bytes, or a binary file object at the file's first byte."""
+"""Where a file can be read from: a path or an address (``s3://`` …, see :mod:`vcm.io.remote`), its bytes, or a
+binary file object at the file's first byte."""
 
 _PIECE_BYTES = 1 << 20  # asked of a file object at once, so that a false length in a header costs no memory
 
@@ -85,7 +87,7 @@ def read(source: Source, *, max_bytes: int = MAX_FILE_BYTES) -> Bitstream:
         data = _view(source)
     else:
         with _opened(source) as file:
-            if isinstance(source, str | PathLike):
+            if isinstance(source, str | PathLike) and address_of(source) is None:
                 _check_file_size(fstat(file.fileno()).st_size, max_bytes)
             taken = bytearray()
             _fill(file, taken, HEADER_BYTES)
@@ -170,7 +172,10 @@ def _opened(source: str | PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
     """A file object over ``source``. Unbuffered, so that no byte is read ahead; the caller's own is left open."""
     name = source if isinstance(source, str | PathLike) else type(source).__name__
     try:
-        if isinstance(source, str | PathLike):
+        if (address := address_of(source)) is not None:
+            with open_remote(address) as file:
+                yield file
+        elif isinstance(source, str | PathLike):
             with Path(source).open("rb", buffering=0) as file:
                 yield file
         elif hasattr(source, "read"):

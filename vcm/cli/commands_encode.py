@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vcm.cli.options import MODEL, FileModel, Force, Json, Keep, Model, Output, bpp_option, quality_option
+from vcm.io.remote import place
 
 if TYPE_CHECKING:
     from vcm.bitstream import Bitstream
@@ -23,7 +24,10 @@ def register(app: typer.Typer) -> None:
 
 
 def encode(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Photographs; - is stdin.", show_default=False)],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE", help="Photographs; - is stdin.", show_default=False, parser=place),
+    ],
     output: Output = None,
     model: Model = MODEL,
     quality: Annotated[float | None, quality_option("--quality", "-q", help="Quality of the picture")] = None,
@@ -69,10 +73,14 @@ def encode(
 
 def enhance(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A VCM file with a base layer; - is stdin.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A VCM file with a base layer; - is stdin.", show_default=False, parser=place
+        ),
     ],
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="The same photograph; - is stdin.", show_default=False)
+        Path,
+        typer.Argument(metavar="IMAGE", help="The same photograph; - is stdin.", show_default=False, parser=place),
     ],
     output: Annotated[
         str | None,

@@ -38,6 +38,7 @@ def _inspect(file: Path) -> Row:
     from vcm.bitstream import FORMAT_VERSION, read
     from vcm.cli.files import STREAM, data_of
     from vcm.cli.models import model_of
+    from vcm.io.remote import address_of
 
     stream = read(data_of(file))
     source, metadata = stream.header.source, stream.metadata
@@ -46,7 +47,7 @@ def _inspect(file: Path) -> Row:
         "width": stream.width,
         "height": stream.height,
         "format_version": FORMAT_VERSION,
-        "model": model_of(stream, () if file == STREAM else file.parent),
+        "model": model_of(stream, () if file == STREAM or address_of(file) else file.parent),
         "fingerprint": stream.base_layer.fingerprint.hex(),
         "layers": [
             {

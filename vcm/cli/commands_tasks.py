@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vcm.cli.options import FileModel, Force, Json, Score, in_range
+from vcm.io.remote import place
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,7 +22,9 @@ __all__ = ["register"]
 
 _Inputs = Annotated[
     list[Path],
-    typer.Argument(metavar="FILE", help="VCM files, or pictures (encoded in memory); - is stdin.", show_default=False),
+    typer.Argument(
+        metavar="FILE", help="VCM files, or pictures (encoded in memory); - is stdin.", show_default=False, parser=place
+    ),
 ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vcm.cli.output import take_stdout, write_bytes
 from vcm.errors import InputError, OutputError, UsageError, reason
+from vcm.io.remote import address_of, exists, open_remote, place
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,7 +28,7 @@ _PICTURES = frozenset(
 
 def shown(target: Path) -> str:
     """An output's name for a person."""
-    return "stdout" if target == STREAM else str(target)
+    return "stdout" if target == STREAM else address_of(target) or str(target)
 
 
 def write_picture(picture: Image.Image, target: Path, exif: bytes | None = None, icc: bytes | None = None) -> None:
@@ -74,12 +75,15 @@ def is_vcm(source: Path | bytes) -> bool:
 
 def _starts_with(path: Path, magic: bytes) -> bool:
     try:
+        if (address := address_of(path)) is not None:
+            with open_remote(address) as remote:
+                return remote.read(len(magic)) == magic
         # Opening a pipe would wait for its writer.
         if not path.is_file():
             return False
         with path.open("rb") as file:
             return file.read(len(magic)) == magic
-    except OSError:
+    except (OSError, InputError):
         return False
 
 
@@ -117,7 +121,7 @@ def plan_outputs(
         targets = [path if path == STREAM else path.with_suffix(suffix) for path in inputs]
         _check_targets(inputs, targets, also_read)
     elif len(inputs) > 1 or output.endswith(("/", os.sep)) or Path(output).is_dir():
-        folder = Path(output)
+        folder = place(output)
         if output == str(STREAM) or (folder.exists() and not folder.is_dir()):
             found = "stdout" if output == str(STREAM) else f"the file {output}"
             raise UsageError(f"--output with {len(inputs)} inputs", expected="a folder", found=found)
@@ -125,7 +129,7 @@ def plan_outputs(
         _check_targets(inputs, targets, also_read)
         _make_folder(folder)
     else:
-        targets = [Path(output)]
+        targets = [place(output)]
         _check_targets(inputs, targets, also_read)
         check_target(targets[0])
         if targets[0] != STREAM and not force:
@@ -164,12 +168,15 @@ def _check_replaced(target: Path, *, vcm: bool) -> None:
 
     if vcm and target.suffix.lower() in _PICTURES:
         raise UsageError(f"{target}: the name of a picture", expected="a name ending in .vcm, or --force")
-    if target.is_file() and not (vcm and _starts_with(target, MAGIC)):
+    there = target.is_file() if (address := address_of(target)) is None else exists(address)
+    if there and not (vcm and _starts_with(target, MAGIC)):
         found = "a file that is no VCM file" if vcm else "a file"
         raise UsageError(f"{target} is there", expected="another name, or --force to write over it", found=found)
 
 
 def _make_folder(folder: Path) -> None:
+    if address_of(folder) is not None:  # an object store has no folders
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -183,7 +190,7 @@ def check_target(target: Path) -> None:
     Raises:
         OutputError: nothing can be written there.
     """
-    if target != STREAM:
+    if target != STREAM and address_of(target) is None:
         _check_folder(target.parent)
 
 

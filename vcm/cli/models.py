@@ -50,13 +50,14 @@ class Models:
             VcmError: the file cannot be read as far as is needed, or no weights at hand read it.
         """
         from vcm.bitstream import read, read_base
+        from vcm.io.remote import address_of
         from vcm.weights.registry import find_model
 
         stream = read_base(source).bitstream if base_only else read(source)
         if self.asked is not None:
             return self._load(self.asked), stream
         enhancement = None if layers == 1 or stream.enhancement is None else stream.enhancement.fingerprint.hex()
-        folders = source.parent if isinstance(source, Path) else ()
+        folders = source.parent if isinstance(source, Path) and address_of(source) is None else ()
         return self._load(find_model(stream.base_layer.fingerprint.hex(), enhancement, folders).path), stream
 
     def detector(self, codec: Codec, file: Path) -> str:

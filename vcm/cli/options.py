@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from vcm.io.remote import place
+
 __all__ = [
     "MODEL",
     "FileModel",
@@ -66,7 +68,9 @@ def _names_to_keep(value: str | None) -> str | None:
 
 _MODEL_HELP = "Shipped model or path of weights."
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="VCM files; - is stdin.", show_default=False)]
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE", help="VCM files; - is stdin.", show_default=False, parser=place)
+]
 Keep = Annotated[
     str | None,
     typer.Option(
@@ -87,7 +91,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUT|DIR",
-        help="A file, or - for stdout; a folder for several.",
+        help="A file, an address, or - for stdout; a folder for several.",
         show_default="beside FILE",
     ),
 ]

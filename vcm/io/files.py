@@ -13,8 +13,10 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from vcm.errors import OutputError
+from vcm.io.remote import address_of, write_remote
 
 if sys.platform != "win32":  # there, what a killed writer left is told from a living one's by its age alone
     import fcntl
@@ -34,12 +36,18 @@ def whole_file(path: str | PathLike[str], *, verb: str = "write") -> Iterator[Pa
     symbolic link is followed. What writers of ours that were killed left in the folder is removed.
 
     Args:
-        path: the file, in a folder that is there.
+        path: the file, in a folder that is there; or an address (``s3://`` …).
         verb: what the error says cannot be done.
 
     Raises:
         OutputError: the folder is missing or not writable, the disk is full, or ``path`` is no regular file.
     """
+    if (address := address_of(path)) is not None:
+        with TemporaryDirectory() as here:
+            part = Path(here) / Path(path).name
+            yield part
+            write_remote(address, part, verb=verb)
+        return
     if "\0" in str(path):
         raise OutputError(f"cannot {verb} {str(path)!r}", expected="a name without NUL")
     try:
@@ -77,7 +85,8 @@ def write_atomically(path: Path, data: str | bytes | memoryview, *, verb: str = 
         OutputError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if address_of(path) is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot {verb} {path}", found=error.strerror) from error
     with whole_file(path, verb=verb) as part:

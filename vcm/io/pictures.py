@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from vcm.errors import ImageError, OptionError, reason
+from vcm.errors import ImageError, InputError, OptionError, reason
 from vcm.io.colours import DEEP_MODES, GREY_MODES, ProfileUse, to_rgb, use_profile
 from vcm.io.metadata import picture_exif
+from vcm.io.remote import address_of, read_remote
 from vcm.limits import MAX_PIXELS, MAX_SIDE
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MIN_SIDE", "AlphaWarning", "SourceImage", "check_size", "load_image"]
 
+MAX_FILE_BYTES = 1 << 30
+"""Longest picture file that is fetched from an address, bytes."""
 MIN_SIDE = 16
 """Smallest width and height that can be coded, pixels."""
 
@@ -99,10 +102,10 @@ def load_image(
     """Reads a picture as upright 8-bit RGB.
 
     Args:
-        source: a path; the bytes of a picture file, or a binary file object at its first byte; a PIL image of any mode;
-            a uint8 array ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` or ``(H, W, 4)``, RGB; or a torch tensor
-            ``(C, H, W)`` with 1, 3 or 4 channels, uint8 or floating point in 0 … 1. Of several frames the first (of a
-            PIL image the current one) is taken.
+        source: a path or an address; the bytes of a picture file, or a binary file object at its first byte; a PIL
+            image of any mode; a uint8 array ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` or ``(H, W, 4)``, RGB; or a torch
+            tensor ``(C, H, W)`` with 1, 3 or 4 channels, uint8 or floating point in 0 … 1. Of several frames the first
+            (of a PIL image the current one) is taken.
         keep_gps: keep the position in EXIF.
         profile: what becomes of a file's or PIL image's RGB profile: ``keep`` it; be ``lean`` and keep it unless its
             colours are sRGB's; or ``apply`` it, so that the pixels are sRGB.
@@ -121,8 +124,8 @@ def load_image(
         raise OptionError("no such use of a profile", expected=", ".join(get_args(ProfileUse)), found=profile)
     name = "picture"
     if isinstance(source, (str, os.PathLike)):
-        name = str(source)
-        found = _from_path(Path(source), keep_gps, profile)
+        name = address_of(source) or str(source)
+        found = (_from_path if address_of(source) is None else _from_address)(name, keep_gps, profile)
     elif isinstance(source, (bytes, bytearray, memoryview)):
         found = _from_file(io.BytesIO(source), len(source), name, keep_gps, profile)
     elif isinstance(source, Image.Image):
@@ -145,8 +148,18 @@ def load_image(
     return found
 
 
-def _from_path(path: Path, keep_gps: bool, profile: ProfileUse) -> SourceImage:
-    name = str(path)
+def _from_address(name: str, keep_gps: bool, profile: ProfileUse) -> SourceImage:
+    try:
+        data = read_remote(name, MAX_FILE_BYTES)
+    except InputError as error:
+        raise ImageError(error.what, expected=error.expected, found=error.found) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"{name}: too large", expected=f"at most {MAX_FILE_BYTES} bytes")
+    return _from_file(io.BytesIO(data), len(data), name, keep_gps, profile)
+
+
+def _from_path(name: str, keep_gps: bool, profile: ProfileUse) -> SourceImage:
+    path = Path(name)
     try:
         # Opening a pipe would wait for its writer.
         if path.exists() and not path.is_file():
