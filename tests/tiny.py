@@ -13,6 +13,8 @@ from vcm.api import Codec
 
 TINY_WEIGHTS = Path(__file__).parent / "golden" / "tiny.safetensors"
 GOLDEN_FILE = Path(__file__).parent / "golden" / "tiny_v1.vcm"
+GOLDEN_SCALES = {scale: GOLDEN_FILE.with_name(f"tiny_v1_scale_{scale}.vcm") for scale in (16, 192)}
+"""Files whose bases are coded at twice and at 1/16 of the size."""
 
 
 @cache
@@ -72,6 +74,12 @@ def golden_picture() -> npt.NDArray[np.uint8]:
 def make_golden(path: Path = GOLDEN_FILE) -> None:
     """Write the golden file anew. Not for a new format version, which gets a golden file of its own beside this one."""
     vcm.load(TINY_WEIGHTS).encode(golden_picture(), quality=70, base_quality=60, base_scale=8).save(path)
+
+
+def make_golden_scales() -> None:
+    """Write those of :data:`GOLDEN_SCALES` anew."""
+    for path, eighths in zip(GOLDEN_SCALES.values(), (16, 0.5), strict=True):
+        vcm.load(TINY_WEIGHTS).encode(golden_picture(), quality=20, base_quality=40, base_scale=eighths).save(path)
 
 
 def tiny_twin(path: Path, *, name: str = "", seed: int = 2, own_trunk: bool = False) -> Path:

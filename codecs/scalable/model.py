@@ -16,7 +16,7 @@ from vcm.codecs.families import family_name
 from vcm.codecs.scalable.config import CODEC_ID, Architecture
 from vcm.codecs.scalable.fixed_point import FIXED_BITS
 from vcm.codecs.scalable.latent_coder import LatentCoder
-from vcm.codecs.scalable.resize import shrink
+from vcm.codecs.scalable.resize import resized
 from vcm.codecs.scalable.sampling import base_positions, nearest_rows, sample_grid
 from vcm.codecs.scalable.tables import LayerTables
 from vcm.codecs.scalable.windows import analyse, windows
@@ -47,8 +47,16 @@ _Pixels = npt.NDArray[np.uint8]
 
 
 def default_base_scale(width: int, height: int) -> int:
-    """Eighths at which the base's longest side is nearest to :data:`BASE_SIDE`."""
-    return min(8, max(1, round(8 * BASE_SIDE / max(width, height))))
+    """The scale, at most the picture's own size, at which the base's longest side is nearest to :data:`BASE_SIDE`.
+
+    Returns:
+        as in a file's header: eighths, and 1/1024 steps beyond 128 where not even one eighth is as small.
+    """
+    side = max(width, height)
+    if side <= 8 * BASE_SIDE:
+        return min(8, round(8 * BASE_SIDE / side))
+    fine = max(1, round(1024 * BASE_SIDE / side))
+    return 128 + fine if fine < 128 else 1
 
 
 def picture_array(pixels: _Pixels) -> Array:
@@ -65,13 +73,14 @@ def base_latents(networks: Networks, x: Array, scale: int) -> Array:
     Args:
         networks: with ``base.analysis``, of a codec or of a pixel twin.
         x: float32 (1, 3, H, W) in 0 … 255.
-        scale: eighths of its size that the base is coded at, 1 … 8.
+        scale: that the base is coded at, as in a file's header: :func:`vcm.bitstream.scale_ratio`.
 
     Returns:
         float32 (1, C, h, w).
 
     Raises:
         OptionError: the base picture would have over :data:`MAX_BASE_PIXELS`.
+        LimitError: an enlarged one would have more pixels than any picture may.
     """
     width, height = coded_size(x.shape[3], x.shape[2], scale)
     if width * height > MAX_BASE_PIXELS:
@@ -79,7 +88,7 @@ def base_latents(networks: Networks, x: Array, scale: int) -> Array:
             "the base picture is too large, choose a smaller base_scale",
             expected=f"at most {MAX_BASE_PIXELS} pixels", found=f"{width}x{height}",
         )  # fmt: skip
-    small = x if scale == 8 else shrink(x[0], width, height)[None]
+    small = x if scale == 8 else resized(x[0], width, height)[None]
     y = analyse(networks, "base.analysis", _padded(small, 32), window=_WINDOW, halo=_BASE_HALO)
     return y[:, :, : -(-height // 16), : -(-width // 16)]
 
@@ -158,7 +167,7 @@ class ScalableModel:
         Args:
             y: from :meth:`analyse_base`.
             source_size: (width, height) of the source.
-            scale: eighths.
+            scale: as of :func:`base_latents`.
             quality_index: 0 … 1023.
 
         Returns:

@@ -1,6 +1,6 @@
-"""Antialiased bilinear shrinking, in numpy: the filter of ``torch.nn.functional.interpolate(antialias=True)``.
+"""Antialiased bilinear resizing, in numpy: the filter of ``torch.nn.functional.interpolate(antialias=True)``.
 
-Networks were trained on pictures that torch shrank so; this equals it to within float32 rounding.
+Networks were trained on pictures that torch resized so; this equals it to within float32 rounding.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["shrink"]
+__all__ = ["resized"]
 
 _Floats = npt.NDArray[np.float32]
 _BLOCK = 16  # output positions that share one small matrix; of 8 to 64 the fastest at 768×512
 
 
-def shrink(x: _Floats, width: int, height: int) -> _Floats:
-    """``x`` at a smaller size.
+def resized(x: _Floats, width: int, height: int) -> _Floats:
+    """``x`` at another size.
 
     Args:
         x: float32 (C, H, W).
-        width, height: of the result, at most W and H.
+        width, height: of the result.
 
     Returns:
         float32 (C, height, width).
@@ -45,7 +45,8 @@ def shrink(x: _Floats, width: int, height: int) -> _Floats:
 def _bands(old: int, new: int) -> tuple[tuple[slice, slice, _Floats], ...]:
     """Blocks of output positions, the input positions that they see, and the weights between, (outputs, inputs).
 
-    A triangle of the width of one output position over each output's centre, in float32 as torch computes it.
+    A triangle that reaches one position of the coarser grid to either side of each output's centre, in float32 as torch
+    computes it.
     """
     one, half = np.float32(1), np.float32(0.5)
     scale = np.float32(old) / np.float32(new)

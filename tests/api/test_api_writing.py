@@ -15,7 +15,7 @@ from tiny import tiny_codec
 
 from vcm.api import RateWarning
 from vcm.api.rate import RATE_TOLERANCE
-from vcm.bitstream import Metadata, parse
+from vcm.bitstream import Metadata, coded_size, parse
 from vcm.codecs.scalable.model import default_base_scale
 from vcm.errors import ImageError, LayerError, OptionError
 
@@ -42,7 +42,7 @@ def test_rate_rises_with_quality() -> None:
         ("quality", (-0.1, 100.1, float("nan"), "50", None), "0 to 100"),
         ("base_quality", (-1, 101, float("inf"), [50]), "0 to 100"),
         ("target_bpp", (0, -1, float("nan"), 1000, "1"), "above 0"),
-        ("base_scale", (0, 9, 2.5, "4"), "1 to 8 eighths"),
+        ("base_scale", (0, 17, 2.5, 1 / 129, float("nan"), "4"), "1 to 16 eighths"),
     ],
 )
 def test_options_out_of_range(option: str, values: tuple[Any, ...], expected: str) -> None:
@@ -58,10 +58,33 @@ def test_numpy_numbers_are_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "scale"), [(16, 16, 8), (640, 480, 6), (480, 640, 6), (1920, 1080, 2), (65535, 99, 1)]
-)
+    ("width", "height", "scale"),
+    [
+        (16, 16, 8), (640, 480, 6), (480, 640, 6), (1920, 1080, 2), (3840, 2160, 1), (3855, 99, 1), (3856, 99, 255),
+        (8000, 6000, 128 + 61), (99, 65535, 128 + 8),
+    ],
+)  # fmt: skip
 def test_default_base_scale(width: int, height: int, scale: int) -> None:
     assert default_base_scale(width, height) == scale
+
+
+@pytest.mark.parametrize(("asked", "scale"), [(16, 16), (9.0, 9), (0.5, 192), (1 / 128, 129), (0.999, 255)])
+def test_base_scales_beyond_eighths_of_the_size(asked: float, scale: int) -> None:
+    codec, picture = tiny_codec(), noise(150, 90)
+    file = codec.encode(picture, base_scale=asked)
+    assert file.base_scale == scale
+    again = parse(file.to_bytes())
+    assert codec.decode(again).size == codec.decode(again, layers=1).size == (150, 90)
+    latents = codec.latents(again)
+    assert latents.coded_size == coded_size(150, 90, scale)
+    found = codec.detect(again, score=0)
+    assert (found.width, found.height) == (150, 90)
+    assert (found.boxes <= np.array([150, 90] * 2)).all()
+
+
+def test_a_picture_of_any_size_has_a_base_of_the_working_size() -> None:
+    file = tiny_codec().encode(np.broadcast_to(np.uint8(99), (16, 8000, 3)), base_only=True)
+    assert coded_size(8000, 16, file.base_scale) == (477, 1)
 
 
 @pytest.mark.parametrize("base_only", [False, True])

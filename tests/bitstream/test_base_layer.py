@@ -34,7 +34,8 @@ def test_what_a_base_does_not_hold_stays_with_the_file() -> None:
     ("field", "value", "error"),
     [
         ("codec_id", 256, OptionError), ("width", 0, OptionError), ("height", 65_536, OptionError),
-        ("scale", 9, OptionError), ("quality_index", 1024, OptionError), ("fingerprint", bytes(7), OptionError),
+        ("scale", 17, OptionError), ("scale", 128, OptionError),
+        ("quality_index", 1024, OptionError), ("fingerprint", bytes(7), OptionError),
         ("fingerprint", "00" * 8, OptionError), ("tile_log2", 13, OptionError), ("tiles", [b""], OptionError),
         ("tiles", (b"", b""), FormatError),
     ],

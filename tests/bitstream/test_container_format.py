@@ -129,10 +129,23 @@ def test_everything_is_immutable(small_file: Bitstream) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scale", "size"), [(8, (101, 33)), (4, (51, 17)), (1, (13, 5)), (3, (38, 13)), (7, (89, 29))], ids=str
-)
+    ("scale", "size"),
+    [
+        (8, (101, 33)), (4, (51, 17)), (1, (13, 5)), (3, (38, 13)), (7, (89, 29)), (9, (114, 38)), (16, (202, 66)),
+        (255, (13, 5)), (192, (7, 3)), (139, (2, 1)), (129, (1, 1)),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_coded_size_rounds_up(scale: int, size: tuple[int, int]) -> None:
     assert coded_size(101, 33, scale) == size
+
+
+def test_an_enlarged_base_keeps_the_limits_of_a_picture() -> None:
+    assert coded_size(32_767, 2048, 16) == (65_534, 4096)
+    for width, height in ((32_768, 16), (16, 32_768), (8193, 8192)):
+        assert coded_size(width, height, 8) == (width, height)
+        with pytest.raises(LimitError, match="the enlarged picture has too many pixels"):
+            Header(1, width, height, base_scale=16)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +177,10 @@ def test_the_limits_bound_the_number_of_tiles() -> None:
         {"codec_id": 256},
         {"codec_id": -1},
         {"base_scale": 0},
-        {"base_scale": 9},
+        {"base_scale": 17},
+        {"base_scale": 128},
+        {"base_scale": 256},
+        {"base_scale": 0.5},
         {"base_bytes": 0},
         {"base_bytes": 40},
         {"base_bytes": 1 << 32},

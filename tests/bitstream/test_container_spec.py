@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,9 @@ def slow_parse(data: bytes) -> dict[str, Any]:
             continue
         if kind == 1:
             assert at == base_bytes
-        eighths = scale if kind == 1 else 8
+        part, of = (8, 8) if kind == 2 else (scale, 8) if scale <= 16 else (scale - 128, 1024)
         quality, fingerprint, log2 = struct.unpack_from("<H8sB", payload)
-        w, h = ((side * eighths + 7) // 8 for side in (width, height))
+        w, h = ((side * part + of - 1) // of for side in (width, height))
         n = len(range(0, w, 2**log2)) * len(range(0, h, 2**log2))
         table = list(struct.unpack_from(f"<{n - 1}I", payload, 11))
         assert struct.unpack_from("<H", payload, 7 + 4 * n)[0] == slow_crc16(payload[: 7 + 4 * n])
@@ -86,12 +87,15 @@ def test_both_parsers_agree(small_file: Bitstream) -> None:
     agree(small_file)
 
 
-@pytest.mark.parametrize("scale", range(1, 9))
+@pytest.mark.parametrize("scale", [*range(1, 17), 129, 200, 255])
 def test_both_parsers_agree_on_many_tiles(scale: int) -> None:
     width, height = 5000, 1100
     layers = []
-    for kind, eighths in ((ChunkKind.BASE, scale), (ChunkKind.ENHANCEMENT, 8)):
-        count = -(-width * eighths // 8192) * -(-height * eighths // 8192)
+    for kind, ratio in (
+        (ChunkKind.BASE, scale / 8 if scale < 17 else scale / 1024 - 1 / 8),
+        (ChunkKind.ENHANCEMENT, 1),
+    ):
+        count = ceil(width * ratio / 1024) * ceil(height * ratio / 1024)
         layers.append(Layer(kind, 1, bytes(8), 10, tuple(bytes([i]) * (i * 7 % 5) for i in range(count))))
     source = SourceKind(16)
     agree(Bitstream.build(width=width, height=height, codec_id=9, source=source, base_scale=scale, layers=layers))

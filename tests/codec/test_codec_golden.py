@@ -1,6 +1,7 @@
-"""The golden file of format version 1 decodes to what it decoded to on the day it was written, for ever.
+"""The golden files of format version 1 decode to what they decoded to on the day they were written, for ever.
 
-It was written by ``tiny.make_golden``. If a test here fails after a change of code, the change orphans files.
+They were written by ``tiny.make_golden`` and ``tiny.make_golden_scales``. If a test here fails after a change of code,
+the change orphans files.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from codec_tools import Floats, Indexes, Ints, Recorder, Replay, digest, fixed_latents, model_of
-from tiny import GOLDEN_FILE, TINY_WEIGHTS, golden_picture, tiny_codec
+from tiny import GOLDEN_FILE, GOLDEN_SCALES, TINY_WEIGHTS, golden_picture, tiny_codec
 
 import vcm
 from vcm.bitstream import Layer, parse
@@ -22,6 +23,17 @@ FILE_SHA256 = "336166e2ce76d35204d64fa74259ed30c4576070fb003d3ed4bfaa858a878b29"
 FINGERPRINTS = ("444849c801202bd6", "2b7ded279466ee5e")
 BASE_LATENTS, PICTURE_LATENTS = "a26004659ab65e82c06fd332f47e4131", "12962c99bb12ce3d529dfbc5724edf38"
 """blake2b, 16 bytes, of the int64 latents."""
+SCALES = {
+    16: (
+        "78058550f901478bad2c2afcf10151040e4062ab066f9180a9b829efc2850944",
+        (2112, 144), "0f72a0972e5239f796f63255d8eedce3", "b4f2a84fa28868910be041920d52ee03",
+    ),
+    192: (
+        "8e663e32887f08bef2286421740bbdd6b60bdbe82eb2c041a871ae0daf586841",
+        (66, 5), "791f579752b2af9dc477eea487d808ff", "6cafb795d509e24ab3dab8d55eab9e60",
+    ),
+}  # fmt: skip
+"""Of the file, its SHA-256, the coded size of its base, and digests of both layers' latents."""
 
 
 def test_the_golden_file_is_the_one_that_was_pinned() -> None:
@@ -44,6 +56,19 @@ def test_latents_are_pinned() -> None:
     assert (tuple(base.shape), tuple(picture.shape)) == ((1, 8, 5, 66), (1, 16, 5, 66))
     assert digest(base) == BASE_LATENTS
     assert digest(picture) == PICTURE_LATENTS
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_bases_beyond_eighths_of_the_size_are_pinned(scale: int) -> None:
+    whole, size, base_latents, picture_latents = SCALES[scale]
+    data = GOLDEN_SCALES[scale].read_bytes()
+    assert sha256(data).hexdigest() == whole
+    file = parse(data)
+    assert (file.base_scale, file.coded_base.coded_size, file.to_bytes()) == (scale, size, data)
+    base, picture = fixed_latents(model_of(tiny_codec()), file)
+    assert (digest(base), digest(picture)) == (base_latents, picture_latents)
+    assert tiny_codec().decode(file).size == (1056, 72)
+    assert len(tiny_codec().detect(file, score=0.01)) > 0
 
 
 def recoded(coder: LatentCoder, layer: Layer, size: tuple[int, int], base: list[Floats | None]) -> list[bytes]:

@@ -17,7 +17,7 @@ from vcm.codecs.scalable.analysis import BaseAnalysis
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.codecs.scalable.model import _BASE_HALO, _PICTURE_HALO, BaseLatents, picture_array
 from vcm.codecs.scalable.picture import PictureAnalysis, PictureSynthesis, sample_base
-from vcm.codecs.scalable.resize import shrink
+from vcm.codecs.scalable.resize import resized
 from vcm.codecs.scalable.sampling import base_positions, nearest_rows, sample_grid
 from vcm.codecs.scalable.windows import analyse, windows
 from vcm.nn.blocks import fuse_batchnorm
@@ -186,9 +186,12 @@ def test_training_samples_the_base_as_the_codec_does() -> None:
     assert np.array_equal(sample_grid(y, at), learned.numpy())
 
 
-@pytest.mark.parametrize(("old", "new"), [((64, 96), (40, 60)), ((77, 131), (10, 17)), ((50, 31), (44, 31))])
-def test_shrinking_is_that_of_torch(old: tuple[int, int], new: tuple[int, int]) -> None:
-    """To within float32 rounding: the networks were trained on pictures that torch shrank."""
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [((64, 96), (40, 60)), ((77, 131), (10, 17)), ((50, 31), (44, 31)), ((50, 31), (100, 62)), ((64, 96), (5, 200))],
+)
+def test_resizing_is_that_of_torch(old: tuple[int, int], new: tuple[int, int]) -> None:
+    """To within float32 rounding: the networks were trained on pictures that torch resized."""
     x = picture_array(noise(old[1], old[0]))
     wanted = nn.functional.interpolate(torch.from_numpy(x), new, mode="bilinear", antialias=True)[0].numpy()
-    assert np.abs(shrink(x[0], new[1], new[0]) - wanted).max() < 1e-4
+    assert np.abs(resized(x[0], new[1], new[0]) - wanted).max() < 1e-4

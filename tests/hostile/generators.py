@@ -138,8 +138,23 @@ def base_scale_zero() -> bytes:
 
 
 @hostile("FormatError")
-def base_scale_nine() -> bytes:
-    return file(BASE, scale=9)
+def base_scale_between_coarse_and_fine() -> bytes:
+    return file(BASE, scale=17)
+
+
+@hostile("FormatError")
+def base_scale_without_pixels() -> bytes:
+    return file(BASE, scale=128)
+
+
+@hostile("LimitError")
+def base_enlarged_beyond_any_picture() -> bytes:
+    return file(BASE, scale=16, width=16384, height=16384)
+
+
+@hostile("LimitError")
+def base_enlarged_beyond_any_side() -> bytes:
+    return file(BASE, scale=9, width=65535, height=16)
 
 
 @hostile("FormatError")

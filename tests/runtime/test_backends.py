@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL.Image import Image
 from skimage import data
-from tiny import GOLDEN_FILE, TINY_WEIGHTS, golden_picture
+from tiny import GOLDEN_FILE, GOLDEN_SCALES, TINY_WEIGHTS, golden_picture
 
 import vcm
 from vcm.api import Codec
@@ -43,7 +43,8 @@ def test_the_golden_file_reads_the_same(backend: str) -> None:
     assert one.backend == backend
     assert (one.fingerprint, one.fingerprint_enhancement) == (other.fingerprint, other.fingerprint_enhancement)
     assert one.parameters == other.parameters
-    assert torch.equal(one.latents(GOLDEN_FILE).y_hat, other.latents(GOLDEN_FILE).y_hat)
+    for path in (GOLDEN_FILE, *GOLDEN_SCALES.values()):
+        assert torch.equal(one.latents(path).y_hat, other.latents(path).y_hat)
     for layers in (1, 2):
         assert apart(one.decode(GOLDEN_FILE, layers=layers), other.decode(GOLDEN_FILE, layers=layers)) <= 1
     found, expected = one.detect(GOLDEN_FILE, score=0.01), other.detect(GOLDEN_FILE, score=0.01)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from vcm.io.colours import ProfileUse
 
 __all__ = [
-    "KEEP", "Backend", "Kept", "backend_of", "check_target", "device_of", "kept_of", "quality_index", "whole_number",
+    "KEEP", "Backend", "Kept", "backend_of", "base_scale_of", "check_target", "device_of", "kept_of", "quality_index",
+    "whole_number",
 ]  # fmt: skip
 
 
@@ -93,6 +94,21 @@ def whole_number(name: str, value: object, low: int, high: int | None, unit: str
         expected = f"at least {low}" if high is None else f"{low} to {high}"
         raise OptionError(f"{name} is out of range", expected=f"{expected}{unit}", found=value)
     return int(value)
+
+
+def base_scale_of(eighths: object) -> int:
+    """A base's scale as a file's header has it (:func:`vcm.bitstream.scale_ratio`).
+
+    Args:
+        eighths: of the picture's size: 1, 2 … 16, or less than one, of which the nearest of 1/128 … 127/128 is taken.
+
+    Raises:
+        OptionError: it is no such number.
+    """
+    if not (isinstance(eighths, Real) and 1 / 128 <= float(eighths) <= 16 and (eighths < 1 or eighths == int(eighths))):
+        expected = "1 to 16 eighths, whole, or a part of one from 1/128 on"
+        raise OptionError("base_scale is out of range", expected=expected, found=eighths)
+    return int(eighths) if eighths >= 1 else 128 + min(127, round(float(eighths) * 128))
 
 
 def check_target(target_bpp: object) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vcm.api.arguments import check_target, kept_of, quality_index, whole_number
+from vcm.api.arguments import base_scale_of, check_target, kept_of, quality_index, whole_number
 from vcm.api.cost import Cost, count_costs
 from vcm.api.engines import engine_of
 from vcm.api.many import Outcome, run_many
@@ -86,7 +86,7 @@ class Codec:
         base_quality: float = 50,
         base_only: bool = False,
         target_bpp: float | None = None,
-        base_scale: int | None = None,
+        base_scale: float | None = None,
         keep: Collection[str] | None = None,
     ) -> Bitstream:
         """Encode a picture.
@@ -100,8 +100,10 @@ class Codec:
             target_bpp: bits per source pixel of the whole file, metadata included; replaces the quality of the
                 enhancement layer, of the base with ``base_only``. Met within 3 %, or a :class:`RateWarning` reports the
                 nearest reachable rate.
-            base_scale: eighths of the picture's size that the base is coded at, 1 … 8; by default such that its
-                longest side is near 480.
+            base_scale: eighths of the picture's size that the base is coded at: 1, 2 … 16, or a part of one, to the
+                nearest 1/128. By default such that its longest side is near 480 pixels, and at most 8, which is the
+                picture's own size. More finds smaller objects, for more bytes; the base's picture may have 2**23
+                pixels.
             keep: what to keep beside the pixels: any of ``metadata`` (EXIF without position and orientation), ``gps``
                 (the position) and ``icc`` (the colour profile; without it the pixels are converted to sRGB). By default
                 nothing for a base alone, whose metadata would be longer than itself; else ``metadata`` and a profile
@@ -113,11 +115,11 @@ class Codec:
         """
         index, base_index = quality_index("quality", quality), quality_index("base_quality", base_quality)
         check_target(target_bpp)
-        eighths = None if base_scale is None else whole_number("base_scale", base_scale, 1, 8, " eighths")
+        asked = None if base_scale is None else base_scale_of(base_scale)
         kept = kept_of(keep, base_only)
         source = load_image(image, keep_gps=kept.gps, profile=kept.profile)
         metadata = Metadata(exif=source.exif if kept.exif else None, icc=source.icc)
-        scale = eighths or default_base_scale(source.width, source.height)
+        scale = asked or default_base_scale(source.width, source.height)
         x = picture_array(source.pixels)
         y = self._model.analyse_base(x, scale)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from vcm.bitstream.base_layer import BaseLayer
 from vcm.bitstream.chunks import FRAME_BYTES, Chunk, ChunkKind, Layer, Metadata
-from vcm.bitstream.geometry import coded_size, tile_grid, tiles
+from vcm.bitstream.geometry import coded_size, scale_ratio, tile_grid, tiles
 from vcm.bitstream.header import FORMAT_VERSION, HEADER_BYTES, MAGIC, Header, SourceKind
 from vcm.bitstream.limits import (
     MAX_CHUNK_BYTES,
@@ -60,6 +60,7 @@ __all__ = [
     "parse",
     "read",
     "read_base",
+    "scale_ratio",
     "tile_grid",
     "tiles",
 ]

@@ -22,7 +22,7 @@ class BaseLayer:
     Attributes:
         codec_id: family of the codec, 0 … 255.
         width, height: source picture, upright, pixels.
-        scale: it was coded from a picture of this many eighths of each side, 1 … 8.
+        scale: of the picture that it was coded from, 1 … 16 or 129 … 255: :func:`vcm.bitstream.scale_ratio`.
         quality_index: 0 … 1023, on the codec's own scale.
         fingerprint: 8 bytes, of the tensors that decoding depends on.
         tile_log2: log2 of the side of a tile in pixels of the coded picture, 10 … 12.
@@ -30,7 +30,7 @@ class BaseLayer:
 
     Raises:
         OptionError: a field is out of its range or of the wrong type.
-        LimitError: the picture has too many pixels, or the streams are too long.
+        LimitError: the picture, or the one that it was coded from, has too many pixels, or the streams are too long.
         FormatError: there are not as many streams as tiles.
     """
 

@@ -65,12 +65,13 @@ class Header:
         codec_id: family of the codec, 0 … 255; the container only carries it.
         width, height: source picture, upright (after EXIF orientation), 1 … 65535 pixels, product at most 2**28.
         source: kind of the source picture.
-        base_scale: the base is coded from a picture of this many eighths of each side, 1 … 8.
+        base_scale: the base is coded from a picture of this many eighths of each side, 1 … 16; or, from 129 to 255, of
+            1/1024 … 127/1024 of it: :func:`vcm.bitstream.scale_ratio`.
         base_bytes: bytes of header and base chunk together, the prefix that tasks read; 41 … 2**30 + 24.
 
     Raises:
         OptionError: a field is out of its range.
-        LimitError: the picture has too many pixels.
+        LimitError: the picture, or the enlarged one that the base is coded from, has too many pixels.
     """
 
     codec_id: int
@@ -84,11 +85,11 @@ class Header:
         check_range("codec id", self.codec_id, 0, 255)
         check_range("width", self.width, 1, MAX_SIDE)
         check_range("height", self.height, 1, MAX_SIDE)
-        check_range("base scale", self.base_scale, 1, 8)
         check_range("base_bytes", self.base_bytes, _MIN_BASE_BYTES, _MAX_BASE_BYTES)
         if self.width * self.height > MAX_PIXELS:
             found = f"{self.width}×{self.height} = {self.width * self.height}"
             raise LimitError("the picture has too many pixels", expected=f"at most {MAX_PIXELS}", found=found)
+        coded_size(self.width, self.height, self.base_scale)
 
     def coded_size(self, kind: ChunkKind) -> tuple[int, int]:
         """``(width, height)`` in pixels of the picture that a layer of ``kind`` is coded from."""

@@ -146,7 +146,7 @@ class Bitstream:
             width, height: source picture, upright, pixels.
             codec_id: family of the codec, 0 … 255.
             source: kind of the source picture.
-            base_scale: eighths, 1 … 8.
+            base_scale: 1 … 16 or 129 … 255: :func:`scale_ratio`.
             layers: base first.
             metadata: EXIF, ICC profile, entries.
             extra: further optional chunks.
@@ -206,7 +206,7 @@ class Bitstream:
 
     @property
     def base_scale(self) -> int:
-        """Eighths of each side at which the base was coded."""
+        """At what scale the base was coded, as the header has it: :func:`scale_ratio` gives the part of each side."""
         return self.header.base_scale
 
     @property

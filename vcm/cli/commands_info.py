@@ -35,7 +35,7 @@ def inspect(files: Files, json: Json = False) -> None:
 
 def _inspect(file: Path) -> Row:
     """One entry of what ``vcm inspect --json`` prints."""
-    from vcm.bitstream import FORMAT_VERSION, read
+    from vcm.bitstream import FORMAT_VERSION, read, scale_ratio
     from vcm.cli.files import STREAM, data_of
     from vcm.cli.models import model_of
     from vcm.io.remote import address_of
@@ -65,7 +65,7 @@ def _inspect(file: Path) -> Row:
         "total_bytes": stream.total_bytes,
         "bpp": stream.bpp,
         "base_bpp": stream.base_bpp,
-        "base_scale": stream.base_scale / 8,
+        "base_scale": float(scale_ratio(stream.base_scale)),
         "bit_depth": source.bit_depth,
         "grey": source.grey,
         "alpha": source.alpha,

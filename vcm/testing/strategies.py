@@ -56,7 +56,9 @@ def headers(draw: st.DrawFn, *, max_side: int = 3000) -> Header:
     sides = st.integers(1, max_side) | st.sampled_from([n for n in (1, 1023, 1024, 1025, max_side) if n <= max_side])
     width = draw(sides)
     height = min(draw(sides), MAX_PIXELS // width, MAX_SIDE)
-    return Header(draw(st.integers(0, 255)), width, height, draw(source_kinds()), draw(st.integers(1, 8)))
+    enlarged = max(width, height) <= MAX_SIDE // 2 and width * height <= MAX_PIXELS // 4
+    scales = st.integers(1, 16 if enlarged else 8) | st.integers(129, 255)
+    return Header(draw(st.integers(0, 255)), width, height, draw(source_kinds()), draw(scales))
 
 
 def metadata() -> st.SearchStrategy[Metadata]:
