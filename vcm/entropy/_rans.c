@@ -4,7 +4,7 @@
  * and may run in many threads. Nothing here trusts the stream, the indexes (another thread may change them meanwhile) or the entries.
  */
 #define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include <Python.h> /* Py_LIMITED_API is set by pyproject.toml: one binary for CPython 3.11 and every later one */
 #include <stdint.h>
 #include <string.h>
 
@@ -129,7 +129,7 @@ static PyObject *py_encode(PyObject *module, PyObject *args) {
     /* An entry lengthens words and state together by 16 bits at most (frequency 1), from a state of no bits. */
     Py_ssize_t room = 2 * count;
     PyObject *result = NULL;
-    uint8_t *buffer = in.len % 4 ? NULL : PyMem_RawMalloc((size_t)room + 1);
+    uint8_t *buffer = in.len % 4 ? NULL : PyMem_Malloc((size_t)room + 1);
     if (in.len % 4) {
         PyErr_SetString(PyExc_ValueError, "entries must be uint32");
     } else if (!buffer) {
@@ -151,7 +151,7 @@ static PyObject *py_encode(PyObject *module, PyObject *args) {
             result = PyBytes_FromStringAndSize((const char *)words, buffer + room - words);
         }
     }
-    PyMem_RawFree(buffer);
+    PyMem_Free(buffer);
     PyBuffer_Release(&in);
     return result;
 }
@@ -183,10 +183,10 @@ static PyObject *py_decode(PyObject *module, PyObject *args) {
 }
 
 static void free_tables(Tables *t) {
-    PyMem_RawFree(t->entries);
-    PyMem_RawFree(t->buckets);
-    PyMem_RawFree(t->offsets);
-    PyMem_RawFree(t->orders);
+    PyMem_Free(t->entries);
+    PyMem_Free(t->buckets);
+    PyMem_Free(t->offsets);
+    PyMem_Free(t->orders);
     memset(t, 0, sizeof *t);
 }
 
@@ -211,10 +211,10 @@ static PyObject *py_load(PyObject *module, PyObject *args) {
     size_t rows = (size_t)orders.len;
     int good = !t->rows && rows > 0 && rows <= 256 && skip <= rows && (size_t)offsets.len == 4 * (rows + 1) && entries.len % 4 == 0;
     if (good) {
-        t->entries = PyMem_RawMalloc((size_t)entries.len + 1);
-        t->buckets = PyMem_RawMalloc(rows * BUCKETS * sizeof(uint16_t));
-        t->offsets = PyMem_RawMalloc((size_t)offsets.len);
-        t->orders = PyMem_RawMalloc(rows);
+        t->entries = PyMem_Malloc((size_t)entries.len + 1);
+        t->buckets = PyMem_Malloc(rows * BUCKETS * sizeof(uint16_t));
+        t->offsets = PyMem_Malloc((size_t)offsets.len);
+        t->orders = PyMem_Malloc(rows);
         good = t->entries && t->buckets && t->offsets && t->orders;
     }
     if (good) {
