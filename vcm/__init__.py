@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vcm.api import Cost as Cost
     from vcm.api import OpenFile as OpenFile
     from vcm.api import Outcome as Outcome
+    from vcm.api import PictureRows as PictureRows
     from vcm.api import RateWarning as RateWarning
     from vcm.api import load as load
     from vcm.api import open as open
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
     from vcm.bitstream import Layer as Layer
     from vcm.bitstream import LayerSpan as LayerSpan
     from vcm.bitstream import Metadata as Metadata
+    from vcm.bitstream import PartialBitstream as PartialBitstream
     from vcm.bitstream import SourceKind as SourceKind
     from vcm.bitstream import append_layer as append_layer
     from vcm.bitstream import parse as parse
     from vcm.bitstream import read as read
     from vcm.bitstream import read_base as read_base
+    from vcm.bitstream import read_partially as read_partially
     from vcm.errors import VcmError as VcmError
     from vcm.io.pictures import AlphaWarning as AlphaWarning
     from vcm.structures import COCO_CATEGORY_IDS as COCO_CATEGORY_IDS
@@ -85,6 +88,8 @@ _HOME = {
     "ModelInfo": "vcm.weights.registry",
     "OpenFile": "vcm.api",
     "Outcome": "vcm.api",
+    "PartialBitstream": "vcm.bitstream",
+    "PictureRows": "vcm.api",
     "PixelTwin": "vcm.twin",
     "RateWarning": "vcm.api",
     "SourceKind": "vcm.bitstream",
@@ -99,6 +104,7 @@ _HOME = {
     "parse": "vcm.bitstream",
     "read": "vcm.bitstream",
     "read_base": "vcm.bitstream",
+    "read_partially": "vcm.bitstream",
 }
 """Public name to the module that defines it. A name added here is also added under ``TYPE_CHECKING`` above."""
 

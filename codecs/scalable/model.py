@@ -5,21 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from vcm.bitstream import MAX_QUALITY, BaseLayer, ChunkKind, Layer, coded_size, tiles
+from vcm.bitstream import BaseLayer, ChunkKind, Layer, TiledLayer, coded_size, tiles
 from vcm.codecs.families import family_name
 from vcm.codecs.scalable.config import CODEC_ID, Architecture
 from vcm.codecs.scalable.fixed_point import FIXED_BITS
 from vcm.codecs.scalable.latent_coder import LatentCoder
 from vcm.codecs.scalable.resize import resized
-from vcm.codecs.scalable.sampling import base_positions, nearest_rows, sample_grid
+from vcm.codecs.scalable.sampling import nearest_rows
+from vcm.codecs.scalable.synthesis import (
+    PICTURE_HALO,
+    WINDOW,
+    Box,
+    LatentGrid,
+    LatentTiles,
+    Pixels,
+    picture_bands,
+    preview_picture,
+)  # fmt: skip
 from vcm.codecs.scalable.tables import LayerTables
-from vcm.codecs.scalable.windows import analyse, windows
+from vcm.codecs.scalable.windows import analyse
 from vcm.errors import FingerprintError, LimitError, OptionError
 from vcm.runtime.networks import Array, Networks
 
@@ -36,14 +46,9 @@ __all__ = [
 MAX_BASE_PIXELS = 1 << 23
 """Largest picture that a base is coded from: heads see it in one piece, and a file of 200 bytes can claim any size."""
 TILE_LOG2 = 10
-_BAND_PIXELS = 1 << 21
-_WINDOW = 96
 _BASE_HALO = 32
 BASE_SIDE = 480
 """Longest side that a base is coded near by default, pixels: chosen on held-out pictures (docs/training-log.md)."""
-_PICTURE_HALO = 8
-
-_Pixels = npt.NDArray[np.uint8]
 
 
 def default_base_scale(width: int, height: int) -> int:
@@ -59,7 +64,7 @@ def default_base_scale(width: int, height: int) -> int:
     return 128 + fine if fine < 128 else 1
 
 
-def picture_array(pixels: _Pixels) -> Array:
+def picture_array(pixels: Pixels) -> Array:
     """uint8 (H, W, 3) to float32 (1, 3, H, W) in 0 … 255."""
     out = np.empty((1, 3, *pixels.shape[:2]), dtype=np.float32)
     for channel in range(3):
@@ -89,7 +94,7 @@ def base_latents(networks: Networks, x: Array, scale: int) -> Array:
             expected=f"at most {MAX_BASE_PIXELS} pixels", found=f"{width}x{height}",
         )  # fmt: skip
     small = x if scale == 8 else resized(x[0], width, height)[None]
-    y = analyse(networks, "base.analysis", _padded(small, 32), window=_WINDOW, halo=_BASE_HALO)
+    y = analyse(networks, "base.analysis", _padded(small, 32), window=WINDOW, halo=_BASE_HALO)
     return y[:, :, : -(-height // 16), : -(-width // 16)]
 
 
@@ -188,8 +193,12 @@ class ScalableModel:
         )
         return layer, BaseLatents(fixed, size, source_size, quality_index)
 
-    def decode_base(self, layer: BaseLayer) -> BaseLatents:
+    def decode_base(self, layer: BaseLayer, box: Box | None = None) -> BaseLatents:
         """Latents of the base layer.
+
+        Args:
+            layer: the base.
+            box: where in the source picture they are wanted; all by default. Tiles that it does not touch stay 0.
 
         Raises:
             FingerprintError: the layer was written by another codec or other weights.
@@ -205,17 +214,21 @@ class ScalableModel:
             expected = f"at most {MAX_BASE_PIXELS} pixels"
             raise LimitError("the base picture is too large", expected=expected, found=f"{size[0]}x{size[1]}")
         slices = tile_slices(*size, layer.tile_log2)
-        fixed = np.empty((1, self.base.spec.channels, -(-size[1] // 16), -(-size[0] // 16)), dtype=np.int64)
+        grid = -(-size[1] // 16), -(-size[0] // 16)
+        x0, y0, x1, y1 = box or (0, 0, layer.width, layer.height)
+        wanted = _base_span(y0, y1, layer.height, size[1]), _base_span(x0, x1, layer.width, size[0])
+        fixed = np.zeros((1, self.base.spec.channels, *grid), dtype=np.int64)
         for stream, (rows, columns) in zip(layer.tiles, slices, strict=True):
-            shape = rows.stop - rows.start, columns.stop - columns.start
-            fixed[:, :, rows, columns] = self.base.decode_tile(stream, shape, layer.quality_index)
+            if _meet(rows, wanted[0]) and _meet(columns, wanted[1]):
+                shape = rows.stop - rows.start, columns.stop - columns.start
+                fixed[:, :, rows, columns] = self.base.decode_tile(stream, shape, layer.quality_index)
         return BaseLatents(fixed, size, (layer.width, layer.height), layer.quality_index)
 
     # -- enhancement --------------------------------------------------------------------------------------------------
 
     def analyse_picture(self, x: Array) -> Array:
         """Enhancement latents, float32 (1, C, h, w), of ``x`` (1, 3, H, W) in 0 … 255."""
-        return analyse(self.networks, "picture.analysis", _padded(x, 16), window=_WINDOW, halo=_PICTURE_HALO)
+        return analyse(self.networks, "picture.analysis", _padded(x, 16), window=WINDOW, halo=PICTURE_HALO)
 
     def base_features(self, base: BaseLatents, rows: slice, columns: slice, features: Array) -> Array:
         """Base features at the enhancement positions of one tile.
@@ -250,68 +263,66 @@ class ScalableModel:
         ]
         return Layer(ChunkKind.ENHANCEMENT, quality_index, self.picture_fingerprint, TILE_LOG2, tuple(streams))
 
-    def decode(self, base: BaseLatents, enhancements: Sequence[Layer]) -> _Pixels:
-        """The best picture from some layers, uint8 (H, W, 3): a rough preview where there is no enhancement.
+    def decode(self, base: BaseLatents, enhancements: Sequence[TiledLayer], box: Box | None = None) -> Pixels:
+        """The best picture from some layers: a rough preview where there is no enhancement.
 
         Args:
             base: the decoded base layer.
             enhancements: what follows it, in the file's order; those beyond :attr:`layers` are not looked at.
+            box: the part that is wanted; all by default.
+
+        Returns:
+            uint8 (height, width, 3) of the part; a preview has the size that :func:`preview_size` says.
 
         Raises:
             FingerprintError: a layer was written by other weights.
             EntropyError: a stream is inconsistent.
         """
-        return self.decode_picture(enhancements[0], base) if enhancements else self.decode_preview(base)
+        return self.decode_picture(enhancements[0], base, box) if enhancements else self.decode_preview(base, box)
 
-    def decode_picture(self, layer: Layer, base: BaseLatents) -> _Pixels:
-        """The full picture: uint8 (H, W, 3).
+    def decode_picture(self, layer: TiledLayer, base: BaseLatents, box: Box | None = None) -> Pixels:
+        """The full picture or a part of it: uint8 (height, width, 3).
 
         Raises:
             FingerprintError: the layer was written by other weights.
             EntropyError: a stream is inconsistent.
         """
+        x0, y0, x1, y1 = box or (0, 0, *base.source_size)
+        out = np.empty((y1 - y0, x1 - x0, 3), dtype=np.uint8)
+        top = 0
+        for band in self.picture_bands(layer, base, box):
+            out[top : top + len(band)] = band
+            top += len(band)
+        return out
+
+    def picture_bands(self, layer: TiledLayer, base: BaseLatents, box: Box | None = None) -> Iterator[Pixels]:
+        """The same from the top down: uint8 (rows, width, 3) at a time. Tiles are read when their band is reached.
+
+        Raises:
+            FingerprintError, EntropyError: as :meth:`decode_picture`.
+        """
         self._check("enhancement", layer.fingerprint, self.picture_fingerprint)
-        width, height = base.source_size
-        slices = tile_slices(width, height, layer.tile_log2)
+        slices = tile_slices(*base.source_size, layer.tile_log2)
         features = self.picture.base_features(base.fixed)
-        y_hat = np.empty((1, self.picture.spec.channels, -(-height // 16), -(-width // 16)), dtype=np.float32)
-        for stream, (rows, columns) in zip(layer.tiles, slices, strict=True):
+
+        def decode_tile(index: int) -> Array:
+            rows, columns = slices[index]
             shape = rows.stop - rows.start, columns.stop - columns.start
             at = self.base_features(base, rows, columns, features)
-            y_hat[:, :, rows, columns] = _real(self.picture.decode_tile(stream, shape, layer.quality_index, at))
-        return self._synthesise(y_hat, base, layer.quality_index)
+            return _real(self.picture.decode_tile(layer.tiles[index], shape, layer.quality_index, at))
 
-    def _synthesise(self, y_hat: Array, base: BaseLatents, quality_index: int) -> _Pixels:
-        (width, height), (bw, bh) = base.source_size, base.coded_size
-        y_base = base.y_hat()
-        quality = np.array([quality_index / MAX_QUALITY], dtype=np.float32)
-        out = np.empty((height, width, 3), dtype=np.uint8)
-        halo = _PICTURE_HALO if max(y_hat.shape[2:]) > _WINDOW else 0
-        for w in windows(y_hat.shape[2], y_hat.shape[3], _WINDOW, halo):
-            at = base_positions(w.R1 - w.R0, w.R0, height, bh), base_positions(w.C1 - w.C0, w.C0, width, bw)
-            part = _part(y_hat, slice(w.R0, w.R1), slice(w.C0, w.C1))
-            (x,) = self.networks.run("picture.synthesis", part, sample_grid(y_base, at), quality)
-            top, left = (w.r0 - w.R0) * 16, (w.c0 - w.C0) * 16
-            bottom, right = min(w.r1 * 16, height), min(w.c1 * 16, width)
-            shown = x[0, :, top : top + bottom - w.r0 * 16, left : left + right - w.c0 * 16]
-            _write(shown, out[w.r0 * 16 : bottom, w.c0 * 16 : right])
-        return out
+        latents = LatentTiles(self.picture.spec.channels, slices, decode_tile)
+        return self._bands(latents, base, layer.quality_index, box)
 
-    def decode_preview(self, base: BaseLatents) -> _Pixels:
-        """A rough picture from the base alone, at source size: uint8 (H, W, 3)."""
-        (width, height), (bw, bh) = base.source_size, base.coded_size
-        (small,) = self.networks.run("preview", base.y_hat())
-        # The last position may reach over the coded picture's edge; what is shown is the part inside.
-        small = np.clip(small[:, :, : max(1, -(-bh // 4)), : max(1, -(-bw // 4))], 0, 255)
-        out = np.empty((height, width, 3), dtype=np.uint8)
-        columns = base_positions(width, 0, 4 * width, bw)
-        # By bands of rows: in floating point the whole picture would take a dozen times what it takes as bytes.
-        band = max(1, _BAND_PIXELS // width)
-        for top in range(0, height, band):
-            bottom = min(top + band, height)
-            rows = base_positions(bottom - top, top, 4 * height, bh)
-            _write(sample_grid(small, (rows, columns))[0], out[top:bottom])
-        return out
+    def _bands(self, latents: LatentGrid, base: BaseLatents, quality_index: int, box: Box | None) -> Iterator[Pixels]:
+        whole = (0, 0, *base.source_size)
+        sizes = base.source_size, base.coded_size
+        return picture_bands(self.networks, latents, base.y_hat(), sizes, quality_index, box or whole)
+
+    def decode_preview(self, base: BaseLatents, box: Box | None = None) -> Pixels:
+        """A rough picture from the base alone: uint8 (h, w, 3), of the size that :func:`preview_size` says."""
+        sizes = base.source_size, base.coded_size
+        return preview_picture(self.networks, base.y_hat(), sizes, box or (0, 0, *base.source_size))
 
     @staticmethod
     def _check(layer: str, found: bytes, expected: bytes) -> None:
@@ -326,12 +337,13 @@ def _part(y: Array, rows: slice, columns: slice) -> Array:
     return np.ascontiguousarray(y[:, :, rows, columns])
 
 
-def _write(x: Array, out: _Pixels) -> None:
-    """Round ``x`` (3, h, w) to whole grey levels into ``out`` (h, w, 3); ``x`` is changed."""
-    np.rint(x, out=x)
-    np.clip(x, 0, 255, out=x)
-    for channel in range(3):
-        out[:, :, channel] = x[channel]
+def _base_span(start: int, stop: int, source: int, coded: int) -> slice:
+    """Base positions that the picture's networks see of source pixels ``start`` … ``stop``: two more to each side."""
+    return slice(start * coded // (source * 16) - 2, -(-stop * coded // (source * 16)) + 2)
+
+
+def _meet(a: slice, b: slice) -> bool:
+    return bool(a.start < b.stop and b.start < a.stop)
 
 
 def tile_slices(width: int, height: int, tile_log2: int = TILE_LOG2) -> list[tuple[slice, slice]]:

@@ -25,13 +25,14 @@ def nearest_rows(count: int, offset: int, source: int, coded: int, grid: int) ->
     return np.minimum(((2 * i + 1) * coded) // (2 * source), grid - 1)
 
 
-def base_positions(count: int, offset: int, source: int, coded: int) -> npt.NDArray[np.float32]:
+def base_positions(count: int, offset: float, source: int, coded: int, step: float = 1.0) -> npt.NDArray[np.float32]:
     """Where the centres from ``offset`` on of a grid of ``source`` lie on one of ``coded``; its first centre is 0.
 
-    Both extents are of the same picture, in any one unit. Returns float32 (count,).
+    Both extents are of the same picture, in any one unit. With a ``step`` the centres are those of as many positions
+    taken together. Returns float32 (count,).
     """
-    i = np.arange(offset, offset + count, dtype=np.float64)
-    return ((i + 0.5) * coded / source - 0.5).astype(np.float32)
+    i = offset + (np.arange(count, dtype=np.float64) + 0.5) * step
+    return (i * coded / source - 0.5).astype(np.float32)
 
 
 GridMap = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]

@@ -9,7 +9,7 @@ import numpy as np
 
 from vcm.runtime.networks import Array, Networks
 
-__all__ = ["Window", "analyse", "windows"]
+__all__ = ["Window", "analyse", "spans", "windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,18 @@ class Window:
     C1: int
 
 
-def _spans(count: int, window: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
-    start = 0
-    while start < count:
-        stop = min(count, start + window)
-        yield start, stop, max(0, start - halo), min(count, stop + halo)
-        start = stop
+def spans(
+    count: int, window: int, halo: int, first: int = 0, last: int | None = None
+) -> Iterator[tuple[int, int, int, int]]:
+    """Windows along one axis of ``count`` positions, cut to ``[first, last)``.
+
+    Yields:
+        ``(r0, r1, R0, R1)``: output positions ``[r0, r1)``, and with their halo, clipped to the axis, ``[R0, R1)``.
+    """
+    last = count if last is None else last
+    for start in range(first // window * window, last, window):
+        begin, stop = max(first, start), min(last, start + window)
+        yield begin, stop, max(0, begin - halo), min(count, stop + halo)
 
 
 def windows(rows: int, columns: int, window: int, halo: int) -> Iterator[Window]:
@@ -42,8 +48,8 @@ def windows(rows: int, columns: int, window: int, halo: int) -> Iterator[Window]
         window: side of a window, positions.
         halo: positions around it; even where a stride-2 layer follows, so that phases agree.
     """
-    for r0, r1, R0, R1 in _spans(rows, window, halo):
-        for c0, c1, C0, C1 in _spans(columns, window, halo):
+    for r0, r1, R0, R1 in spans(rows, window, halo):
+        for c0, c1, C0, C1 in spans(columns, window, halo):
             yield Window(r0, r1, c0, c1, R0, R1, C0, C1)
 
 

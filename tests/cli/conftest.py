@@ -97,7 +97,7 @@ class FakeCodec:
         scores = np.linspace(0.01, 0.8, len(COCO_NAMES), dtype=np.float32)
         return Classification(scores, bytes_read=base_of(source)[1])
 
-    def decode(self, source: Any, *, layers: int | None = None) -> Image.Image:
+    def decode(self, source: Any, *, layers: int | None = None, region: None = None) -> Image.Image:
         stream = whole_of(source)
         if layers is not None and layers > len(stream.layers):
             raise LayerError("the file has fewer layers", expected=layers, found=len(stream.layers))

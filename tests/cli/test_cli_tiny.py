@@ -101,3 +101,19 @@ def test_cost(capsys: pytest.CaptureFixture[str]) -> None:
         "full decode",
     ]
     assert all(cost["kmac_per_px"] > 0 for cost in costs)
+
+
+def test_a_region_is_the_crop_of_the_picture(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, whole, part = tmp_path / "a.vcm", tmp_path / "whole.png", tmp_path / "part.png"
+    call(capsys, "encode", photo, "-o", file)
+    call(capsys, "decode", file, "-o", whole)
+    assert call(capsys, "decode", file, "-o", part, "--region", "10,20,61,70") == f"{part}: 51x50\n"
+    with Image.open(whole) as picture, Image.open(part) as crop:
+        assert np.array_equal(picture.crop((10, 20, 61, 70)), crop)
+    said = call(capsys, "decode", file, "-o", tmp_path / "p.png", "--region", "10,20,61,70", "--layers", 1)
+    assert said.endswith("51x50, a preview from the base layer\n")
+    for region, wanted in (("0,0,92,70", "not in the picture"), ("1,2,3", "expected four whole numbers of pixels")):
+        status = vcm.cli.run(["decode", str(file), "--region", region, "-o", str(tmp_path / "x.png"), "-m", str(TINY)])
+        assert status == 2
+        assert wanted in capsys.readouterr().err
+        assert not (tmp_path / "x.png").exists()

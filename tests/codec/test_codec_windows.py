@@ -13,12 +13,14 @@ from tiny import tiny_codec
 from torch import nn
 
 from vcm.codecs.scalable import model as model_module
+from vcm.codecs.scalable import synthesis
 from vcm.codecs.scalable.analysis import BaseAnalysis
 from vcm.codecs.scalable.config import ARCHITECTURES
-from vcm.codecs.scalable.model import _BASE_HALO, _PICTURE_HALO, BaseLatents, picture_array
+from vcm.codecs.scalable.model import _BASE_HALO, BaseLatents, ScalableModel, picture_array
 from vcm.codecs.scalable.picture import PictureAnalysis, PictureSynthesis, sample_base
 from vcm.codecs.scalable.resize import resized
 from vcm.codecs.scalable.sampling import base_positions, nearest_rows, sample_grid
+from vcm.codecs.scalable.synthesis import PICTURE_HALO
 from vcm.codecs.scalable.windows import analyse, windows
 from vcm.nn.blocks import fuse_batchnorm
 
@@ -36,6 +38,25 @@ class One:
     def run(self, name: str, /, *arrays: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
         with torch.inference_mode():
             return (self.module(*(torch.from_numpy(a).double() for a in arrays)).numpy(),)
+
+
+class Whole:
+    """Latents that are all there."""
+
+    def __init__(self, y: np.ndarray) -> None:
+        self.y = y
+
+    def part(self, rows: slice, columns: slice) -> np.ndarray:
+        return np.ascontiguousarray(self.y[:, :, rows, columns])
+
+    def forget(self, row: int) -> None:
+        self.y[:, :, :row] = np.nan  # must not be asked for again
+
+
+def synthesise(
+    model: ScalableModel, y: np.ndarray, base: BaseLatents, quality: int, box: synthesis.Box | None = None
+) -> npt.NDArray[np.uint8]:
+    return np.concatenate(list(model._bands(Whole(y.copy()), base, quality, box)))
 
 
 def lively(module: nn.Module) -> nn.Module:
@@ -76,7 +97,7 @@ def test_picture_analysis_of_the_shipped_shape_by_window_equals_the_whole() -> N
     network = One(lively(PictureAnalysis()))
     x = double(noise(480, 96, 2))
     (whole,) = network.run("", x)
-    parts = analyse(network, "", x, window=6, halo=_PICTURE_HALO)
+    parts = analyse(network, "", x, window=6, halo=PICTURE_HALO)
     short = analyse(network, "", x, window=6, halo=1)
     size = np.abs(whole).max()
     assert np.abs(parts - whole).max() < 1e-11 * size
@@ -93,11 +114,16 @@ def test_synthesis_by_window_equals_the_whole(shipped: bool, monkeypatch: pytest
     rng = np.random.default_rng(1)
     base = BaseLatents(rng.integers(-4000, 4000, (1, base_channels, 3, 12)), (190, 40), (379, 80), 500)
     y = rng.normal(size=(1, channels, 5, 24))
-    whole = model._synthesise(y, base, 600)
-    monkeypatch.setattr(model_module, "_WINDOW", 3)
-    parts = model._synthesise(y, base, 600)
-    monkeypatch.setattr(model_module, "_PICTURE_HALO", 1)
-    short = model._synthesise(y, base, 600)
+    whole = synthesise(model, y, base, 600)
+    boxes = [(0, 0, 379, 80), (0, 0, 1, 1), (378, 79, 379, 80), (33, 15, 240, 49), (100, 0, 101, 80), (16, 16, 32, 32)]
+    crops = [synthesise(model, y, base, 600, box) for box in boxes]
+    assert all(np.array_equal(crop, whole[b[1] : b[3], b[0] : b[2]]) for crop, b in zip(crops, boxes, strict=True))
+    monkeypatch.setattr(synthesis, "WINDOW", 3)
+    crops = [synthesise(model, y, base, 600, box) for box in boxes]
+    assert all(np.array_equal(crop, whole[b[1] : b[3], b[0] : b[2]]) for crop, b in zip(crops, boxes, strict=True))
+    parts = synthesise(model, y, base, 600)
+    monkeypatch.setattr(synthesis, "PICTURE_HALO", 1)
+    short = synthesise(model, y, base, 600)
     assert whole.shape == (80, 379, 3)
     assert np.array_equal(parts, whole)
     assert not np.array_equal(short, whole)
@@ -109,7 +135,7 @@ def test_base_analysis_by_window_through_the_model(monkeypatch: pytest.MonkeyPat
     x = picture_array(noise(333, 177, 3))
     for scale in (8, 5):
         whole = model.analyse_base(x, scale)
-        monkeypatch.setattr(model_module, "_WINDOW", 4)
+        monkeypatch.setattr(model_module, "WINDOW", 4)
         np.testing.assert_allclose(model.analyse_base(x, scale), whole, rtol=1e-10, atol=1e-10)
         assert whole.shape[2:] == (ceil(ceil(177 * scale / 8) / 16), ceil(ceil(333 * scale / 8) / 16))
         monkeypatch.undo()
@@ -135,7 +161,7 @@ def test_tiles_leave_no_seams() -> None:
     assert file.enhancement is not None
     assert len(file.enhancement.tiles) == 2
     base = model.decode_base(file.coded_base)
-    exact = model._synthesise(model.analyse_picture(picture_array(picture)), base, 1023)
+    exact = synthesise(model, model.analyse_picture(picture_array(picture)), base, 1023)
     coded = model.decode_picture(file.enhancement, base)
     error = np.abs(coded.astype(float) - exact).mean((0, 2))
     at_border, elsewhere = error[1008:1040].mean(), error[900:1150].mean()
@@ -154,7 +180,7 @@ def test_preview_by_bands_equals_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     cut = model.decode_preview(BaseLatents(base.fixed, (100, 57), (200, 114), 500))
     full = model.decode_preview(BaseLatents(base.fixed, (100, 60), (200, 120), 500))
     assert np.abs(cut[:100].astype(int) - full[:100]).max() <= 1
-    monkeypatch.setattr(model_module, "_BAND_PIXELS", 1000)
+    monkeypatch.setattr(synthesis, "_BAND_PIXELS", 1000)
     assert np.array_equal(model.decode_preview(base), whole)
 
 

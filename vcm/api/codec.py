@@ -11,12 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from vcm.api.arguments import base_scale_of, check_target, kept_of, quality_index, whole_number
 from vcm.api.cost import Cost, count_costs
+from vcm.api.decoding import PictureRows, Region, decode, decode_rows
 from vcm.api.engines import engine_of
 from vcm.api.many import Outcome, run_many
 from vcm.api.rate import search_quality
@@ -25,7 +24,6 @@ from vcm.bitstream import MAX_QUALITY, BaseLayer, Bitstream, Metadata, SourceKin
 from vcm.codecs.scalable.model import BaseLatents, default_base_scale, picture_array
 from vcm.errors import HeadError, ImageError, LayerError, OptionError
 from vcm.io.colours import ProfileUse
-from vcm.io.metadata import without_orientation
 from vcm.io.pictures import SourceImage, load_image
 from vcm.runtime.networks import Array
 from vcm.structures import DEFAULT_SCORE, Classification, Detections, Keypoints, Latents, LatentSpec
@@ -255,29 +253,37 @@ class Codec:
         return replace(self._engine.classify(latents), bytes_read=count)
 
     @one_or_many
-    def decode(self, source: StreamSource, *, layers: int | None = None) -> Image.Image:
-        """The picture, upright, for a person.
+    def decode(self, source: StreamSource, *, layers: int | None = None, region: Region | None = None) -> Image.Image:
+        """The picture or a part of it, upright, for a person.
 
         Args:
             source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
             layers: how many layers to use, the base being the first; all by default. The base alone gives a rough
-                preview (``picture.info["vcm_preview"]`` is true).
+                preview (``picture.info["vcm_preview"]`` is true), of at most 2,097,152 pixels. With ``layers=1`` no
+                more than the base prefix is read, which holds no metadata.
+            region: ``(x0, y0, x1, y1)`` in pixels, ends exclusive: the crop of the picture. No more tiles are read and
+                decoded than it needs, if the source can seek; of a file object others must not move it meanwhile.
 
         Raises:
             FormatError: the file is damaged or no VCM file.
             FingerprintError: a layer was written by other weights.
             LayerError: the file has fewer layers.
             LimitError: the header claims a picture or tiles that would take too much memory.
-            OptionError: ``layers`` is out of range.
+            OptionError: ``layers`` is out of range, ``region`` is empty or reaches out of the picture.
         """
-        asked = None if layers is None else whole_number("layers", layers, 1, None)
-        file = whole_of(source)
-        present = min(len(file.layers), len(self._model.layers))
-        wanted = asked or present
-        if wanted > present:
-            raise LayerError("the file has fewer layers", expected=wanted, found=present)
-        pixels = self._model.decode(self._base(file), file.layers[1:wanted])
-        return _picture(pixels, file, preview=wanted == 1)
+        return decode(self._model, source, layers, region)
+
+    def decode_rows(self, source: StreamSource) -> PictureRows:
+        """The picture from the top down, for those that do not fit into memory: a band of rows at a time.
+
+        Args:
+            source: path, bytes, binary file object or :class:`Bitstream`.
+
+        Raises:
+            FormatError, FingerprintError, LimitError: as for :meth:`decode`; of a damaged stream while it is iterated.
+            LayerError: the file has no enhancement.
+        """
+        return decode_rows(self._model, source)
 
     # -- many at once --------------------------------------------------------------------------------------------------
 
@@ -423,18 +429,3 @@ class Codec:
 def _file(source: SourceImage, base: BaseLayer, metadata: Metadata) -> Bitstream:
     kind = SourceKind(source.bit_depth, source.grey, source.alpha)
     return Bitstream.of_base(base, source=kind, metadata=metadata)
-
-
-def _picture(pixels: npt.NDArray[np.uint8], file: Bitstream, *, preview: bool) -> Image.Image:
-    """uint8 (H, W, 3) as a PIL image with the file's metadata."""
-    picture = Image.fromarray(pixels)
-    if file.header.source.grey:
-        picture = picture.convert("L")
-    if preview:
-        picture.info["vcm_preview"] = True
-    if file.metadata.icc is not None:
-        picture.info["icc_profile"] = file.metadata.icc
-    exif = None if file.metadata.exif is None else without_orientation(file.metadata.exif)
-    if exif is not None:
-        picture.info["exif"] = exif
-    return picture

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from vcm.api.arguments import Backend, backend_of
 from vcm.api.codec import Codec
+from vcm.api.decoding import PictureRows, Region
 from vcm.api.load import loaded_for
-from vcm.api.sources import StreamSource, base_of, whole_of
-from vcm.bitstream import Bitstream
+from vcm.api.sources import StreamSource, base_of, partial_of, whole_of
+from vcm.bitstream import Bitstream, PartialBitstream
 from vcm.errors import FingerprintError
 from vcm.io.remote import address_of
 from vcm.structures import DEFAULT_SCORE
@@ -41,7 +42,7 @@ class OpenFile:
         # A path is read again when more than the base is wanted, an object that is read from cannot be.
         if not isinstance(source, str | os.PathLike | bytes | Bitstream):
             self._source = whole_of(source)
-        self.base = base_of(self._source)[0].cut(1)
+        self.base = base_of(self._source)[0]
         self.codec = find_codec(self.base, folders, device, backend)
 
     @cached_property
@@ -70,18 +71,33 @@ class OpenFile:
         """As :meth:`vcm.Codec.run`; heads are added to ``codec``."""
         return self.codec.run(name, self.base, **options)
 
-    def decode(self, *, layers: int | None = None) -> Image.Image:
+    def decode(self, *, layers: int | None = None, region: Region | None = None) -> Image.Image:
         """As :meth:`vcm.Codec.decode`; the base alone (``layers=1``) is decoded from what was read at first.
 
         Raises:
             FingerprintError: no weights at hand read the enhancement layer.
         """
         if layers == 1:
-            return self.codec.decode(self.base, layers=1)
-        enhancement, codec = self.stream.enhancement, self.codec
-        if enhancement is not None and enhancement.fingerprint.hex() != codec.fingerprint_enhancement:
-            codec = find_codec(self.stream, self._folders, self._device, self._backend)
-        return codec.decode(self.stream, layers=layers)
+            return self.codec.decode(self.base, layers=1, region=region)
+        if region is None or "stream" in self.__dict__:
+            return self._codec_of(self.stream).decode(self.stream, layers=layers, region=region)
+        with partial_of(self._source) as file:
+            return self._codec_of(file).decode(file, layers=layers, region=region)
+
+    def decode_rows(self) -> PictureRows:
+        """As :meth:`vcm.Codec.decode_rows`.
+
+        Raises:
+            FingerprintError: no weights at hand read the enhancement layer.
+        """
+        return self._codec_of(self.stream).decode_rows(self.stream)
+
+    def _codec_of(self, file: Bitstream | PartialBitstream) -> Codec:
+        """The codec that reads the enhancement as well."""
+        enhancement = file.enhancement
+        if enhancement is None or enhancement.fingerprint.hex() == self.codec.fingerprint_enhancement:
+            return self.codec
+        return find_codec(file, self._folders, self._device, self._backend)
 
     def __repr__(self) -> str:
         return f"<OpenFile {self.base.width}x{self.base.height}, codec {self.codec.name}>"
@@ -114,7 +130,10 @@ def open(
 
 
 def find_codec(
-    stream: Bitstream, folders: Folders = (), device: str | torch.device = "cpu", backend: Backend = "auto"
+    stream: Bitstream | PartialBitstream,
+    folders: Folders = (),
+    device: str | torch.device = "cpu",
+    backend: Backend = "auto",
 ) -> Codec:
     """The codec that reads a file.
 
@@ -128,7 +147,7 @@ def find_codec(
         FingerprintError: there is none.
     """
     enhancement = stream.enhancement
-    base = stream.base_layer.fingerprint.hex()
+    base = stream.coded_base.fingerprint.hex()
     found = find_model(base, None if enhancement is None else enhancement.fingerprint.hex(), folders)
     codec = Codec(_loaded(found.path, found.path.stat().st_mtime_ns, backend_of(backend, device)), device)
     if codec.fingerprint != base:

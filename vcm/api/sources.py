@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 import numpy as np
 
-from vcm.bitstream import Bitstream, read, read_base
+from vcm.bitstream import Bitstream, PartialBitstream, read, read_base, read_partially
+from vcm.errors import OptionError
 
-__all__ = ["StreamSource", "base_of", "items_of", "one_or_many", "whole_of"]
+__all__ = ["StreamSource", "base_of", "items_of", "one_or_many", "partial_of", "whole_of"]
 
-StreamSource = str | os.PathLike[str] | bytes | BinaryIO | Bitstream
+StreamSource = str | os.PathLike[str] | bytes | BinaryIO | Bitstream | PartialBitstream
 """A file: its path, its bytes, a binary file object at its first byte, or what was read before."""
 
 S = TypeVar("S")
@@ -74,11 +76,32 @@ def items_of(source: object) -> list[Any] | None:
 def base_of(source: StreamSource) -> tuple[Bitstream, int]:
     """Header and base of a file, of which no more than that is read; and how many bytes that was."""
     if isinstance(source, Bitstream):
-        return source, source.header.base_bytes
+        return Bitstream(source.header, source.chunks[:1]), source.header.base_bytes
+    if isinstance(source, PartialBitstream):
+        return Bitstream(source.header, (source.coded_base.as_layer(),)), source.header.base_bytes
     got = read_base(source)
     return got.bitstream, got.bytes_read
 
 
+@contextmanager
+def partial_of(source: StreamSource) -> Iterator[PartialBitstream]:
+    """A file whose tiles are read when they are needed, open in this block."""
+    if isinstance(source, PartialBitstream):
+        yield source
+    elif isinstance(source, Bitstream):
+        yield PartialBitstream(source.header, source.coded_base, source.layers, source.metadata)
+    else:
+        with read_partially(source) as file:
+            yield file
+
+
 def whole_of(source: StreamSource) -> Bitstream:
-    """The whole file."""
+    """The whole file.
+
+    Raises:
+        OptionError: the source is a file that is read in parts.
+    """
+    if isinstance(source, PartialBitstream):
+        what = "a file that is read in parts is not there as a whole"
+        raise OptionError(what, expected="a path, bytes, file object or Bitstream", found=type(source).__name__)
     return source if isinstance(source, Bitstream) else read(source)

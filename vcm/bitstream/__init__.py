@@ -27,6 +27,7 @@ from vcm.bitstream.limits import (
     MAX_TILE_LOG2,
     MIN_TILE_LOG2,
 )
+from vcm.bitstream.partial import PartialBitstream, PartialLayer, TiledLayer, read_partially
 from vcm.bitstream.reader import BaseRead, append_layer, parse, read, read_base
 from vcm.bitstream.stream import Bitstream, LayerSpan
 
@@ -54,12 +55,16 @@ __all__ = [
     "Layer",
     "LayerSpan",
     "Metadata",
+    "PartialBitstream",
+    "PartialLayer",
     "SourceKind",
+    "TiledLayer",
     "append_layer",
     "coded_size",
     "parse",
     "read",
     "read_base",
+    "read_partially",
     "scale_ratio",
     "tile_grid",
     "tiles",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import accumulate, pairwise
@@ -31,6 +30,7 @@ __all__ = [
     "ChunkKind",
     "Frame",
     "Layer",
+    "LayerHead",
     "Metadata",
 ]
 
@@ -193,45 +193,81 @@ class Layer:
             ChecksumError: the layer's head, its tile table or a tile's stream is damaged.
             FormatError: the payload is too short for its table or streams, or a field is out of range.
         """
+        head = LayerHead.unpack(payload, len(payload), tile_count)
+        streams = tuple(head.stream(index, payload[at:end]) for index, (at, end) in enumerate(head.spans))
+        with found_in_file():
+            return cls(kind, head.quality_index, head.fingerprint, head.tile_log2, streams)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerHead:
+    """What stands in a layer's payload before its streams, and where those are.
+
+    Attributes:
+        quality_index, fingerprint, tile_log2: as of :class:`Layer`, not yet checked.
+        spans: ``(start, end)`` of each tile's CRC and stream in the payload.
+    """
+
+    quality_index: int
+    fingerprint: bytes
+    tile_log2: int
+    spans: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def bytes_for(tile_count: int) -> int:
+        """Bytes that it takes in a payload."""
+        return _LAYER.size + _TILE_LENGTH_BYTES * (tile_count - 1) + _CRC16.size
+
+    @classmethod
+    def unpack(cls, start: memoryview, length: int, tile_count: int) -> LayerHead:
+        """The head of a layer.
+
+        Args:
+            start: of the payload; at least as much of it as the head takes, or all.
+            length: of the payload, bytes.
+            tile_count: as for :meth:`Layer.unpack`.
+
+        Raises:
+            ChecksumError, FormatError: as for :meth:`Layer.unpack`.
+        """
         needed = _layer_overhead(tile_count)
-        if len(payload) < needed:
-            raise FormatError(
-                f"a layer of {tile_count} tiles is too short", expected=f"at least {needed} bytes", found=len(payload)
-            )
-        crc_at = _LAYER.size + _TILE_LENGTH_BYTES * (tile_count - 1)
-        (stored,) = _CRC16.unpack_from(payload, crc_at)
-        computed = crc16(payload[:crc_at])
+        if length < needed:
+            what = f"a layer of {tile_count} tiles is too short"
+            raise FormatError(what, expected=f"at least {needed} bytes", found=length)
+        crc_at = cls.bytes_for(tile_count) - _CRC16.size
+        (stored,) = _CRC16.unpack_from(start, crc_at)
+        computed = crc16(start[:crc_at])
         if stored != computed:
             raise ChecksumError("a layer's head is damaged", expected=f"CRC {stored:#06x}", found=f"{computed:#06x}")
-        quality, fingerprint, tile_log2 = _LAYER.unpack_from(payload)
-        lengths = list(struct.unpack_from(f"<{tile_count - 1}I", payload, _LAYER.size))
-        last = len(payload) - needed - sum(lengths)
+        quality, fingerprint, tile_log2 = _LAYER.unpack_from(start)
+        lengths = list(struct.unpack_from(f"<{tile_count - 1}I", start, _LAYER.size))
+        last = length - needed - sum(lengths)
         if last < 0:
-            raise FormatError(
-                "a tile table promises too much", expected=f"at most {len(payload) - needed} bytes", found=sum(lengths)
-            )
-        streams = tuple(_tile_streams(payload, crc_at + _CRC16.size, [*lengths, last]))
-        with found_in_file():
-            return cls(kind, quality, fingerprint, tile_log2, streams)
+            expected = f"at most {length - needed} bytes"
+            raise FormatError("a tile table promises too much", expected=expected, found=sum(lengths))
+        starts = accumulate((_CRC32.size + n for n in (*lengths, last)), initial=crc_at + _CRC16.size)
+        return cls(quality, fingerprint, tile_log2, tuple(pairwise(starts)))
 
+    @staticmethod
+    def stream(index: int, span: memoryview) -> bytes:
+        """The stream of tile ``index`` from the bytes of its span.
 
-def _layer_overhead(tile_count: int) -> int:
-    """Bytes of a layer's payload that are not streams. The last tile's length is implied."""
-    return _LAYER.size + _TILE_LENGTH_BYTES * (tile_count - 1) + _CRC16.size + _CRC32.size * tile_count
-
-
-def _tile_streams(payload: memoryview, start: int, lengths: list[int]) -> Iterator[bytes]:
-    """Streams of the given lengths from ``start`` on, each checked against the CRC before it."""
-    starts = accumulate((_CRC32.size + length for length in lengths), initial=start)
-    for index, (at, end) in enumerate(pairwise(starts)):
-        stream = bytes(payload[at + _CRC32.size : end])
-        (stored,) = _CRC32.unpack_from(payload, at)
+        Raises:
+            ChecksumError: it is damaged.
+        """
+        stream = bytes(span[_CRC32.size :])
+        (stored,) = _CRC32.unpack_from(span)
         computed = crc32c(stream)
         if stored != computed:
             raise ChecksumError(
                 f"the stream of tile {index} is damaged", expected=f"CRC {stored:#010x}", found=f"{computed:#010x}"
             )
-        yield stream
+        return stream
+
+
+def _layer_overhead(tile_count: int) -> int:
+    """Bytes of a layer's payload that are not streams. The last tile's length is implied."""
+    return LayerHead.bytes_for(tile_count) + _CRC32.size * tile_count
 
 
 @dataclass(frozen=True, slots=True)

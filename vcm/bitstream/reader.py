@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fstat
-from pathlib import Path
-from typing import BinaryIO
 
 from vcm.bitstream.chunks import FRAME_BYTES, LAYER_KINDS, Chunk, ChunkKind, Frame, Layer
 from vcm.bitstream.geometry import tile_grid
 from vcm.bitstream.header import HEADER_BYTES, Header
 from vcm.bitstream.limits import MAX_FILE_BYTES, found_in_file
+from vcm.bitstream.sources import Source, check_end, check_file_size, fill, opened
 from vcm.bitstream.stream import Bitstream, ChunkRules, layer_name
-from vcm.errors import InputError, LimitError, OptionError, TruncatedError
-from vcm.io.remote import address_of, open_remote
+from vcm.errors import OptionError
+from vcm.io.remote import address_of
 
 __all__ = ["BaseRead", "Source", "append_layer", "parse", "read", "read_base"]
-
-Source = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-"""Where a file can be read from: a path or an address (``s3://`` …, see :mod:`vcm.io.remote`), its bytes, or a
-binary file object at the file's first byte."""
-
-_PIECE_BYTES = 1 << 20  # asked of a file object at once, so that a false length in a header costs no memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +51,12 @@ def parse(data: bytes | bytearray | memoryview) -> Bitstream:
     # A file without a base is a truncated one: the header promises the base's length.
     while offset < len(view) or not chunks:
         whole = tuple(rules.layers)
-        _check_end("a chunk's frame", FRAME_BYTES, len(view) - offset, whole)
+        check_end("a chunk's frame", FRAME_BYTES, len(view) - offset, whole)
         frame = Frame.unpack(view[offset:])
         rules.admit(frame.kind, frame.optional, FRAME_BYTES + frame.length)
         offset += FRAME_BYTES
         name = f"the {layer_name(len(whole))} layer" if frame.kind in LAYER_KINDS else f"a chunk of kind {frame.kind}"
-        _check_end(name, frame.length, len(view) - offset, whole)
+        check_end(name, frame.length, len(view) - offset, whole)
         chunks.append(_unpack(header, frame, view[offset : offset + frame.length]))
         offset += frame.length
     return Bitstream(header, tuple(chunks))
@@ -86,16 +77,16 @@ def read(source: Source, *, max_bytes: int = MAX_FILE_BYTES) -> Bitstream:
     if isinstance(source, bytes | bytearray | memoryview):
         data = _view(source)
     else:
-        with _opened(source) as file:
+        with opened(source) as file:
             if isinstance(source, str | PathLike) and address_of(source) is None:
-                _check_file_size(fstat(file.fileno()).st_size, max_bytes)
+                check_file_size(fstat(file.fileno()).st_size, max_bytes)
             taken = bytearray()
-            _fill(file, taken, HEADER_BYTES)
+            fill(file, taken, HEADER_BYTES)
             Header.unpack(bytes(taken))  # a foreign file is refused before more of it is read
             # A device or an object's end is not known; one byte over the limit is enough to know that it is too long.
-            _fill(file, taken, max_bytes + 1)
+            fill(file, taken, max_bytes + 1)
             data = memoryview(taken)
-    _check_file_size(len(data), max_bytes)
+    check_file_size(len(data), max_bytes)
     return parse(data)
 
 
@@ -114,13 +105,13 @@ def read_base(source: Source) -> BaseRead:
         header = Header.unpack(data)
         data = data[: header.base_bytes]
     else:
-        with _opened(source) as file:
+        with opened(source) as file:
             taken = bytearray()
-            _fill(file, taken, HEADER_BYTES)
+            fill(file, taken, HEADER_BYTES)
             header = Header.unpack(bytes(taken))
-            _fill(file, taken, header.base_bytes)
+            fill(file, taken, header.base_bytes)
             data = memoryview(taken)
-    _check_end("the base layer", header.base_bytes, len(data), ())
+    check_end("the base layer", header.base_bytes, len(data), ())
     return BaseRead(parse(data), len(data))
 
 
@@ -143,21 +134,6 @@ def _view(data: bytes | bytearray | memoryview) -> memoryview:
         raise OptionError("cannot read from this", expected="contiguous bytes", found=type(data).__name__) from None
 
 
-def _check_file_size(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise LimitError("the file is too long", expected=f"at most {max_bytes} bytes", found=size)
-
-
-def _check_end(what: str, expected: int, found: int, whole_layers: tuple[str, ...]) -> None:
-    if found < expected:
-        raise TruncatedError(
-            f"the file ends inside {what} (whole layers: {', '.join(whole_layers) or 'none'})",
-            expected=f"{expected} bytes",
-            found=found,
-            whole_layers=whole_layers,
-        )
-
-
 def _unpack(header: Header, frame: Frame, payload: memoryview) -> Layer | Chunk:
     if frame.kind not in LAYER_KINDS:
         return Chunk.unpack(frame, payload)
@@ -165,34 +141,3 @@ def _unpack(header: Header, frame: Frame, payload: memoryview) -> Layer | Chunk:
     with found_in_file():
         columns, rows = tile_grid(*header.coded_size(kind), Layer.tile_log2_of(payload))
     return Layer.unpack(kind, payload, columns * rows)
-
-
-@contextmanager
-def _opened(source: str | PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
-    """A file object over ``source``. Unbuffered, so that no byte is read ahead; the caller's own is left open."""
-    name = source if isinstance(source, str | PathLike) else type(source).__name__
-    try:
-        if (address := address_of(source)) is not None:
-            with open_remote(address) as file:
-                yield file
-        elif isinstance(source, str | PathLike):
-            with Path(source).open("rb", buffering=0) as file:
-                yield file
-        elif hasattr(source, "read"):
-            yield source
-        else:
-            raise OptionError("cannot read from this", expected="a path, bytes or a binary file object", found=name)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or a closed file object
-        raise InputError(f"cannot read {name}", found=getattr(error, "strerror", None) or str(error)) from error
-
-
-def _fill(file: BinaryIO, taken: bytearray, count: int) -> None:
-    """Read until ``taken`` holds ``count`` bytes or the file ends. Asks for no more; loops over short reads."""
-    while len(taken) < count:
-        piece: object = file.read(min(count - len(taken), _PIECE_BYTES))
-        if not isinstance(piece, bytes):
-            expected = "a blocking binary file object"
-            raise OptionError("cannot read from this", expected=expected, found=f"read() gave {type(piece).__name__}")
-        if not piece:
-            break
-        taken += piece

@@ -11,7 +11,7 @@ from vcm.cli.output import working
 
 if TYPE_CHECKING:
     from vcm.api import Codec
-    from vcm.bitstream import Bitstream
+    from vcm.bitstream import Bitstream, PartialBitstream
     from vcm.weights.registry import Folders
 
 __all__ = ["Models", "model_of"]
@@ -50,15 +50,26 @@ class Models:
             VcmError: the file cannot be read as far as is needed, or no weights at hand read it.
         """
         from vcm.bitstream import read, read_base
+
+        stream = read_base(source).bitstream if base_only else read(source)
+        return self.reading(stream, source, layers=layers), stream
+
+    def reading(
+        self, stream: Bitstream | PartialBitstream, source: Path | bytes, *, layers: int | None = None
+    ) -> Codec:
+        """The codec for a file that was read; arguments as of :meth:`open`.
+
+        Raises:
+            VcmError: no weights at hand read it.
+        """
         from vcm.io.remote import address_of
         from vcm.weights.registry import find_model
 
-        stream = read_base(source).bitstream if base_only else read(source)
         if self.asked is not None:
-            return self._load(self.asked), stream
+            return self._load(self.asked)
         enhancement = None if layers == 1 or stream.enhancement is None else stream.enhancement.fingerprint.hex()
         folders = source.parent if isinstance(source, Path) and address_of(source) is None else ()
-        return self._load(find_model(stream.base_layer.fingerprint.hex(), enhancement, folders).path), stream
+        return self._load(find_model(stream.coded_base.fingerprint.hex(), enhancement, folders).path)
 
     def detector(self, codec: Codec, file: Path) -> str:
         """Name under which ``codec`` runs the detection head of a file, which is read once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ __all__ = [
     "Keep",
     "Model",
     "Output",
+    "Region",
     "Score",
     "bpp_option",
     "in_range",
@@ -66,6 +68,12 @@ def _names_to_keep(value: str | None) -> str | None:
     return value
 
 
+def _four_numbers(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"\d{1,6}(,\d{1,6}){3}", value):
+        raise typer.BadParameter(f"expected four whole numbers of pixels, X0,Y0,X1,Y1, found {value}")
+    return value
+
+
 _MODEL_HELP = "Shipped model or path of weights."
 
 Files = Annotated[
@@ -95,6 +103,13 @@ Output = Annotated[
         show_default="beside FILE",
     ),
 ]
+Region = Annotated[
+    str | None,
+    typer.Option(
+        "--region", "-r", metavar="X0,Y0,X1,Y1", callback=_four_numbers, show_default="all",
+        help="The part of the picture between these pixels, ends exclusive.",
+    ),
+]  # fmt: skip
 Score = Annotated[
     float | None,
     # The number is in vcm.structures, which takes numpy: too slow to import for the help. A test holds them together.

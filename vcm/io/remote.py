@@ -122,7 +122,7 @@ class _Ranges:
     def __init__(self, address: str) -> None:
         self._address = address
         self._system, self._path = file_system(address)
-        self._read = 0
+        self._at = 0
         with _reading(address):
             self._file: Any = self._system.open(self._path, "rb", cache_type="none")
 
@@ -135,10 +135,21 @@ class _Ranges:
                     raise
                 self._file.close()
                 self._file = self._system.open(self._path, "rb", block_size=0)
-                self._file.read(self._read)
+                self._file.read(self._at)
                 data = bytes(self._file.read(count))
-        self._read += len(data)
+        self._at += len(data)
         return data
+
+    def seekable(self) -> bool:
+        return getattr(self._file, "size", None) is not None
+
+    def seek(self, to: int, whence: int = os.SEEK_SET) -> int:
+        with _reading(self._address):
+            self._at = int(self._file.seek(to, whence))
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
 
     def close(self) -> None:
         self._file.close()
