@@ -117,6 +117,19 @@ def test_the_base_is_fetched_by_ranges_and_not_a_byte_more(web: Served) -> None:
     assert got.bitstream.to_bytes() == GOLDEN[:BASE]
 
 
+def test_tiles_are_fetched_when_they_are_wanted(web: Served, plain: Served) -> None:
+    whole = vcm.parse(GOLDEN)
+    web.files["a.vcm"] = plain.files["a.vcm"] = GOLDEN
+    before = web.sent
+    with vcm.read_partially(f"{web.url}a.vcm") as file:
+        assert web.sent - before < BASE + 100
+        assert file.layers[1].tiles[1] == whole.layers[1].tiles[1]
+        assert web.sent - before < BASE + 100 + len(whole.layers[1].tiles[1])
+        assert file.layers[1].tiles[0] == whole.layers[1].tiles[0]
+    with vcm.read_partially(f"{plain.url}a.vcm") as file:
+        assert list(file.layers[1].tiles) == list(whole.layers[1].tiles)
+
+
 def test_whole_files_and_pictures_over_http(web: Served) -> None:
     web.files |= {"a.vcm": GOLDEN, "a.png": png()}
     assert vcm.read(f"{web.url}a.vcm").to_bytes() == GOLDEN

@@ -141,7 +141,12 @@ class _Ranges:
         return data
 
     def seekable(self) -> bool:
-        return getattr(self._file, "size", None) is not None
+        try:  # files that cannot, such as those of web servers without ranges, do not say so before
+            self._file.seek(self._at + 1)
+            self._file.seek(self._at)
+        except (OSError, ValueError):
+            return False
+        return True
 
     def seek(self, to: int, whence: int = os.SEEK_SET) -> int:
         with _reading(self._address):
