@@ -27,6 +27,7 @@ __all__ = [
     "ModelNotFoundError",
     "OptionError",
     "OutputError",
+    "StaleBaseError",
     "TrainingError",
     "TruncatedError",
     "TrunkError",
@@ -133,6 +134,10 @@ class EntropyError(FormatError):
 
 class LatentError(VcmError):
     """The encoder's networks gave latents that no file can hold: not finite, as weights out of their range give."""
+
+
+class StaleBaseError(VcmError):
+    """The base that a picture carries is not of this picture: it was edited after the base was attached."""
 
 
 class FingerprintError(VcmError):

@@ -11,12 +11,15 @@ from typing import Any, BinaryIO, Concatenate, ParamSpec, Protocol, TypeVar, cas
 import numpy as np
 
 from vcm.bitstream import Bitstream, PartialBitstream, read, read_base, read_partially
-from vcm.errors import OptionError
+from vcm.carriers import find_base
+from vcm.errors import MagicError, OptionError
 
 __all__ = ["StreamSource", "base_of", "items_of", "one_or_many", "partial_of", "whole_of"]
 
 StreamSource = str | os.PathLike[str] | bytes | BinaryIO | Bitstream | PartialBitstream
-"""A file: its path, its bytes, a binary file object at its first byte, or what was read before."""
+"""A file: its path, its bytes, a binary file object at its first byte, or what was read before.
+
+A path or bytes may be of an ordinary picture that carries a base, where a base is enough."""
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -79,7 +82,13 @@ def base_of(source: StreamSource) -> tuple[Bitstream, int]:
         return Bitstream(source.header, source.chunks[:1]), source.header.base_bytes
     if isinstance(source, PartialBitstream):
         return Bitstream(source.header, (source.coded_base.as_layer(),)), source.header.base_bytes
-    got = read_base(source)
+    try:
+        got = read_base(source)
+    except MagicError:
+        carried = find_base(source) if isinstance(source, str | os.PathLike | bytes) else None
+        if carried is None:
+            raise
+        return carried.stream, carried.bytes_read
     return got.bitstream, got.bytes_read
 
 

@@ -32,6 +32,7 @@ COMMAND_MODULES = (
     "commands_decode",
     "commands_tasks",
     "commands_info",
+    "commands_carry",
     "commands_show",
     "commands_train",
     "commands_head",

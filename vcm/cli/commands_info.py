@@ -13,6 +13,7 @@ from vcm.cli.options import MODEL, Files, Json, Model, in_range
 
 if TYPE_CHECKING:
     from vcm.bitstream import Bitstream
+    from vcm.carriers import Carried
     from vcm.cli.output import Row
     from vcm.weights.registry import ModelInfo, TwinInfo
 
@@ -27,7 +28,10 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect(files: Files, json: Json = False) -> None:
-    """Show what is in VCM files, and how many bytes each part takes."""
+    """Show what is in VCM files, and how many bytes each part takes.
+
+    Of a picture that carries a base (vcm attach), show that, and check that it is of this picture.
+    """
     from vcm.cli import output as out
 
     raise typer.Exit(out.each(files, "reading", _inspect, None if json else _show_inspected))
@@ -35,15 +39,48 @@ def inspect(files: Files, json: Json = False) -> None:
 
 def _inspect(file: Path) -> Row:
     """One entry of what ``vcm inspect --json`` prints."""
-    from vcm.bitstream import FORMAT_VERSION, read, scale_ratio
-    from vcm.cli.files import STREAM, data_of
+    from vcm.bitstream import read
+    from vcm.cli.files import data_of, is_vcm
+
+    source = data_of(file)
+    if is_vcm(source) or (carried := _carried(source)) is None:
+        return {"file": str(file), **_inspected(read(source), file)}
+    row = _inspected(carried.stream, file)
+    where = {"format": carried.host, "offset": carried.offset, "bytes": carried.bytes}
+    return {"file": str(file), **row, "carrier": where}
+
+
+def _carried(source: Path | bytes) -> Carried | None:
+    """The base that a picture carries, compared with the picture; ``None`` of what is no picture.
+
+    Raises:
+        LayerError: it carries none.
+    """
+    from vcm.carriers import check_base, host_format
+    from vcm.errors import InputError, LayerError
+
+    try:
+        # Opening a pipe would wait for its writer.
+        host = host_format(source) if isinstance(source, bytes) or source.is_file() else None
+    except InputError:  # whoever reads it next says why
+        return None
+    if host is None:
+        return None
+    if (carried := check_base(source)) is None:
+        what = f"this {host} picture carries no base"
+        raise LayerError(what, expected="a VCM file, or a picture after vcm attach")
+    return carried
+
+
+def _inspected(stream: Bitstream, file: Path) -> Row:
+    """What there is to say of a stream that was read from ``file``."""
+    from vcm.bitstream import FORMAT_VERSION, scale_ratio
+    from vcm.cli.files import STREAM
     from vcm.cli.models import model_of
     from vcm.io.remote import address_of
 
-    stream = read(data_of(file))
     source, metadata = stream.header.source, stream.metadata
     return {
-        "file": str(file),
         "width": stream.width,
         "height": stream.height,
         "format_version": FORMAT_VERSION,
@@ -101,9 +138,13 @@ def _show_inspected(row: Row) -> None:
     size = f"{row['width']}x{row['height']}"
     kind = f"{row['bit_depth']}-bit {'grey' if row['grey'] else 'colour'}{' with alpha' if row['alpha'] else ''}"
     bpp, base_bpp = three_digits(row["bpp"]), three_digits(row["base_bpp"])
-    out.say(f"{out.input_name(row['file'])}: VCM version {row['format_version']}, {size}, from {kind}")
+    within = ""
+    if (carrier := row.get("carrier")) is not None:
+        within = f"{carrier['format']} with a base in {carrier['bytes']:,} bytes at {carrier['offset']:,}, "
+    out.say(f"{out.input_name(row['file'])}: {within}VCM version {row['format_version']}, {size}, from {kind}")
     out.say(f"model        {row['model'] or 'no model at hand'} (base {row['fingerprint']})")
-    out.say(f"whole file   {row['total_bytes']:,} bytes, {bpp} bpp")
+    if carrier is None:
+        out.say(f"whole file   {row['total_bytes']:,} bytes, {bpp} bpp")
     out.say(f"base prefix  {row['base_bytes']:,} bytes, {base_bpp} bpp, coded at {row['base_scale']:g} of the size")
     layers = {layer["offset"]: layer for layer in row["layers"]}
     rows = []

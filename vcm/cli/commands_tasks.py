@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from vcm.api import Codec
     from vcm.bitstream import Bitstream
+    from vcm.carriers import Carried
     from vcm.cli.models import Models
     from vcm.cli.output import Row
 
@@ -22,9 +23,7 @@ __all__ = ["register"]
 
 _Inputs = Annotated[
     list[Path],
-    typer.Argument(
-        metavar="FILE", help="VCM files, or pictures (encoded in memory); - is stdin.", show_default=False, parser=place
-    ),
+    typer.Argument(metavar="FILE", help="VCM files, or pictures; - is stdin.", show_default=False, parser=place),
 ]
 
 
@@ -53,7 +52,7 @@ def detect(
 ) -> None:
     """Detect objects from the base layer.
 
-    A picture that is no VCM file is encoded in memory first, and its base is read.
+    Of a picture that carries a base, that is read (vcm attach); any other is encoded in memory first.
     """
     from vcm.cli import files as names
     from vcm.cli import output as out
@@ -67,7 +66,7 @@ def detect(
 
     def work(file: Path) -> out.Row:
         source = names.data_of(file)
-        codec, stream = _base_of(models, source)
+        codec, stream, count = _base_of(models, source)
         if head is None:
             found = codec.detect(stream, score=least)
         else:
@@ -77,7 +76,7 @@ def detect(
             drawn = draw_detections(picture, found, least)
             names.write_picture(drawn, drawings[file], icc=picture.info.get("icc_profile"))
         size = {"width": found.width, "height": found.height}
-        return {"file": str(file), **size, "bytes_read": found.bytes_read, "detections": found.to_json()}
+        return {"file": str(file), **size, "bytes_read": count, "detections": found.to_json()}
 
     raise typer.Exit(out.each(files, "detecting", work, None if json else _show_detections))
 
@@ -90,7 +89,7 @@ def classify(
 ) -> None:
     """Say what is in a picture from the base layer.
 
-    A picture that is no VCM file is encoded in memory first, and its base is read.
+    Of a picture that carries a base, that is read (vcm attach); any other is encoded in memory first.
     """
     from vcm.cli import output as out
     from vcm.cli.files import data_of
@@ -99,10 +98,10 @@ def classify(
     models = Models(model)
 
     def work(file: Path) -> out.Row:
-        codec, stream = _base_of(models, data_of(file))
+        codec, stream, count = _base_of(models, data_of(file))
         found = codec.classify(stream)
         classes = [{"label": label, "score": round(value, 4)} for label, value in found.top(top)]
-        return {"file": str(file), "bytes_read": found.bytes_read, "classes": classes}
+        return {"file": str(file), "bytes_read": count, "classes": classes}
 
     def show(row: out.Row) -> None:
         out.say(f"{out.input_name(row['file'])}: {row['bytes_read']:,} bytes read")
@@ -111,14 +110,37 @@ def classify(
     raise typer.Exit(out.each(files, "classifying", work, None if json else show))
 
 
-def _base_of(models: Models, source: Path | bytes) -> tuple[Codec, Bitstream]:
-    """The codec for a file, and what its heads read: the file, or the base of a picture that is encoded for it."""
+def _base_of(models: Models, source: Path | bytes) -> tuple[Codec, Bitstream, int]:
+    """The codec for a file, what its heads read, and how many bytes that took.
+
+    Read is the file, or the base that a picture carries, or that of a picture that is encoded for it.
+    """
     from vcm.cli.files import is_vcm
 
     if is_vcm(source):
-        return models.open(source, base_only=True)
+        codec, stream = models.open(source, base_only=True)
+        return codec, stream, stream.header.base_bytes
+    if (carried := _carried(source)) is not None:
+        return models.reading(carried.stream, source), carried.stream, carried.bytes_read
     codec = models.default()
-    return codec, codec.encode(source, base_only=True)
+    stream = codec.encode(source, base_only=True)
+    return codec, stream, stream.header.base_bytes
+
+
+def _carried(source: Path | bytes) -> Carried | None:
+    """The base that a picture carries; ``None``, and a line, where it is of the picture as it was before an edit."""
+    from vcm.carriers import find_base
+    from vcm.cli import output as out
+    from vcm.errors import InputError, StaleBaseError
+
+    try:
+        # Opening a pipe would wait for its writer.
+        return find_base(source) if isinstance(source, bytes) or source.is_file() else None
+    except InputError:  # whoever reads it next says why
+        return None
+    except StaleBaseError as error:
+        out.line(f"warning: {out.about_item(error.what)}: the picture is encoded instead")
+        return None
 
 
 def _picture_of(models: Models, source: Path | bytes) -> Image.Image:

@@ -90,7 +90,7 @@ def _starts_with(path: Path, magic: bytes) -> bool:
 def plan_outputs(
     inputs: Sequence[Path],
     output: str | None,
-    suffix: str,
+    suffix: str | None,
     *,
     also_read: Sequence[Path] = (),
     force: bool = False,
@@ -102,7 +102,8 @@ def plan_outputs(
         inputs: at least one.
         output: ``None``: beside each input, on stdout for stdin. For one input a file, unless it is a folder or ends in
             a slash, or ``-`` for stdout. For several inputs a folder, made if it is not there.
-        suffix: of the outputs, where ``output`` does not name the file. All but ``.vcm`` are pictures.
+        suffix: of the outputs, where ``output`` does not name the file; ``None``: that of each input, where ``output``
+            is given. All but ``.vcm`` are pictures.
         also_read: further files that must not be overwritten.
         force: write over a file that ``output`` names, whatever it is.
         json: a JSON document is to be printed.
@@ -118,14 +119,14 @@ def plan_outputs(
     if not all(path.name for path in (*inputs, *also_read)):
         raise UsageError("an input has no name", expected="a file", found="an empty name or a root folder")
     if output is None:
-        targets = [path if path == STREAM else path.with_suffix(suffix) for path in inputs]
+        targets = [path if path == STREAM else _renamed(path, suffix) for path in inputs]
         _check_targets(inputs, targets, also_read)
     elif len(inputs) > 1 or output.endswith(("/", os.sep)) or Path(output).is_dir():
         folder = place(output)
         if output == str(STREAM) or (folder.exists() and not folder.is_dir()):
             found = "stdout" if output == str(STREAM) else f"the file {output}"
             raise UsageError(f"--output with {len(inputs)} inputs", expected="a folder", found=found)
-        targets = [folder / ("stdin" + suffix if p == STREAM else p.with_suffix(suffix).name) for p in inputs]
+        targets = [folder / (f"stdin{suffix or ''}" if p == STREAM else _renamed(p, suffix).name) for p in inputs]
         _check_targets(inputs, targets, also_read)
         _make_folder(folder)
     else:
@@ -134,11 +135,15 @@ def plan_outputs(
         check_target(targets[0])
         if targets[0] != STREAM and not force:
             _check_replaced(targets[0], vcm=suffix == ".vcm")
-    if suffix != ".vcm":
+    if suffix not in (".vcm", None):
         _check_formats(targets)
     if STREAM in targets:
         take_stdout(json=json)
     return dict(zip(inputs, targets, strict=True))
+
+
+def _renamed(path: Path, suffix: str | None) -> Path:
+    return path if suffix is None else path.with_suffix(suffix)
 
 
 def _check_targets(inputs: Sequence[Path], targets: Sequence[Path], also_read: Sequence[Path]) -> None:
