@@ -91,7 +91,7 @@ def boxes_from_arrays(
     longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
     ranks = scores * np.sqrt(np.maximum(longer / np.float32(LARGE_SIDE), 1))
     large = LARGE_SIDE, min(LARGE_IOU, nms_iou)
-    kept = suppress(boxes, ranks, classes, nms_iou, MAX_DETECTIONS, large=large)
+    kept = suppress(boxes, ranks, classes, nms_iou, MAX_DETECTIONS, large=large, wanted=scores >= score)
     kept = kept[np.argsort(-scores[kept], kind="stable")]
     kept = kept[scores[kept] >= score]
     factor = np.array([s / c for s, c in zip(source_size, coded_size, strict=True)] * 2, dtype=np.float32)
@@ -134,6 +134,7 @@ def suppress(
     limit: int,
     *,
     large: tuple[float, float] | None = None,
+    wanted: npt.NDArray[np.bool_] | None = None,
 ) -> _Ints:
     """Greedy non-maximum suppression within each class.
 
@@ -144,6 +145,8 @@ def suppress(
         iou: a box that overlaps a better one of its class by more is dropped.
         limit: most boxes kept.
         large: (side, iou): another threshold between two boxes whose longer sides are both above ``side``.
+        wanted: bool (N,): boxes to find; of others those that come after the last of them may be missing. By default
+            all.
 
     Returns:
         int64, indexes of the boxes kept, best first; of equal scores the earlier first.
@@ -153,8 +156,9 @@ def suppress(
     longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
     side, large_iou = large or (np.inf, iou)
     left = np.ones(len(order), dtype=bool)
+    sought = left if wanted is None else wanted[order]
     kept: list[int] = []
-    while len(kept) < limit and left.any():
+    while len(kept) < limit and (left & sought).any():
         best = int(left.argmax())
         kept.append(best)
         left[best] = False

@@ -154,3 +154,16 @@ def test_average_by_hand() -> None:
     np.testing.assert_allclose(found, [[0, 0, 10, (0.8 * 10 + 0.6 * 0.64 * 8) / (0.8 + 0.6 * 0.64)]], rtol=1e-6)
     alone = average(boxes, np.zeros(5, dtype=np.float32), labels, np.array([4]), 1.0)
     np.testing.assert_allclose(alone, boxes[[4]])
+
+
+def test_suppression_may_end_where_nothing_wanted_is_left() -> None:
+    rng = np.random.default_rng(5)
+    corner = rng.uniform(0, 600, (300, 2)).astype(np.float32)
+    boxes = np.concatenate([corner, corner + rng.uniform(20, 400, (300, 2)).astype(np.float32)], axis=1)
+    scores, labels = rng.uniform(0, 1, 300).astype(np.float32), rng.integers(0, 3, 300)
+    wanted = scores * rng.uniform(0.8, 1, 300) > 0.6
+    every = suppress(boxes, scores, labels, 0.5, 100, large=(256, 0.3))
+    some = suppress(boxes, scores, labels, 0.5, 100, large=(256, 0.3), wanted=wanted)
+    assert len(some) < len(every)
+    assert np.array_equal(some, every[: len(some)])
+    assert not wanted[every[len(some) :]].any()
