@@ -16,8 +16,9 @@ from vcm.bitstream.limits import MAX_QUALITY
 from vcm.entropy import NUM_SCALES, SCALE_MIN_LOG2, SCALE_STEPS_PER_OCTAVE
 
 __all__ = [
-    "CONTEXT_STEPS", "FIXED_BITS", "GAIN_LIMIT", "KNOTS", "MEAN_UNIT", "SCALE_ORIGIN", "SCALE_UNIT", "contexts",
-    "dequantise", "fixed_means", "gain_steps", "power_of_two", "quality_plane", "table_index",
+    "CONTEXT_STEPS", "FIXED_BITS", "GAIN_LIMIT", "INDEX_OFFSET", "KNOTS", "MEAN_UNIT", "SCALE_ORIGIN", "SCALE_UNIT",
+    "contexts", "dequantise", "fixed_means", "gain_steps", "inverse_gains", "power_of_two", "quality_plane",
+    "table_index",
 ]  # fmt: skip
 
 MEAN_UNIT: Final = 256
@@ -40,7 +41,8 @@ _INVERSE_BITS: Final = 16
 _MEAN_SHIFT: Final = FIXED_BITS - 8
 _CONTEXT_SHIFT: Final = FIXED_BITS - 3
 _STEP_SHIFT: Final = 2
-_INDEX_OFFSET: Final = (SCALE_ORIGIN + SCALE_MIN_LOG2) * SCALE_UNIT
+INDEX_OFFSET: Final = (SCALE_ORIGIN + SCALE_MIN_LOG2) * SCALE_UNIT - (1 << (_STEP_SHIFT - 1))
+"""Scale and gain together that stand for the lower edge of the table's first row."""
 if MEAN_UNIT != 1 << 8 or CONTEXT_STEPS != 1 << 3 or SCALE_UNIT != SCALE_STEPS_PER_OCTAVE << _STEP_SHIFT:
     raise ImportError("the fixed-point units changed; the shifts here follow from them")
 
@@ -117,9 +119,15 @@ def table_index(scales: npt.NDArray[np.int32], gain: npt.NDArray[np.int32]) -> n
     Returns:
         uint8 of the common shape, 0 … NUM_SCALES - 1: the nearest row, halves up.
     """
-    steps = scales + (gain - (_INDEX_OFFSET - (1 << (_STEP_SHIFT - 1))))
+    steps = scales + (gain - INDEX_OFFSET)
     steps >>= _STEP_SHIFT
     return np.clip(steps, 0, NUM_SCALES - 1, out=steps).astype(np.uint8)
+
+
+def inverse_gains(gain: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """``2**(-gain/32)`` in 1/65536, int64 of the same shape; gains are in 1/32 octaves."""
+    out: npt.NDArray[np.int64] = _INVERSE[np.clip(gain, -GAIN_LIMIT, GAIN_LIMIT) + GAIN_LIMIT]
+    return out
 
 
 def dequantise(
@@ -133,7 +141,7 @@ def dequantise(
         gain: in 1/32 octaves, of a shape that broadcasts.
     """
     shift = _INVERSE_BITS - FIXED_BITS
-    out = symbols * _INVERSE[np.clip(gain, -GAIN_LIMIT, GAIN_LIMIT) + GAIN_LIMIT]
+    out = symbols * inverse_gains(gain)
     out += 1 << (shift - 1)
     out >>= shift
     out += means

@@ -15,8 +15,6 @@ import numpy.typing as npt
 from vcm.bitstream.limits import MAX_QUALITY
 from vcm.codecs.scalable.config import LayerSpec
 from vcm.codecs.scalable.fixed_point import (
-    FIXED_BITS,
-    SCALE_UNIT,
     contexts,
     dequantise,
     fixed_means,
@@ -24,8 +22,9 @@ from vcm.codecs.scalable.fixed_point import (
     quality_plane,
     table_index,
 )
+from vcm.codecs.scalable.passes import positions, predict, quantise, settle
 from vcm.codecs.scalable.tables import LayerTables
-from vcm.entropy import MAX_SYMBOL, SKIP_INDEX, Decoder, Encoder
+from vcm.entropy import Decoder, Encoder
 from vcm.errors import LatentError, OptionError
 from vcm.runtime.networks import Array, Networks
 
@@ -70,11 +69,7 @@ class _Writer:
     def __call__(self, target: Array | None, mean: _Ints, index: npt.NDArray[np.uint8], gain: _Ints) -> _Ints:
         if target is None:
             raise TypeError("an encoder needs latents")
-        scaled = target - mean * 2.0**-FIXED_BITS  # in float64, as all steps to the symbol
-        scaled *= np.exp2(gain / SCALE_UNIT)
-        np.rint(scaled, out=scaled)
-        symbols = np.clip(scaled, -MAX_SYMBOL, MAX_SYMBOL, out=scaled).astype(np.int32)
-        symbols[index < SKIP_INDEX] = 0
+        symbols = quantise(target, mean, index, gain)
         self._encoder.push(symbols.reshape(-1), index.reshape(-1))
         return symbols
 
@@ -171,8 +166,7 @@ class LatentCoder:
         )
         cropped = psi[0][:, :, :h, :w]
         seen = np.ascontiguousarray(cropped) if base is None else np.concatenate([cropped, base], axis=1)
-        rows, columns = np.divmod(np.arange(h * w), w)
-        passes = np.flatnonzero((rows + columns) % 2 == 0), np.flatnonzero((rows + columns) % 2)
+        passes = [None if targets is None else positions(size, number) for number in (0, 1)]
         gain = gain_steps(self.tables.gain_y, quality_index)[:, None]
         done = np.zeros((spec.channels, h * w), dtype=np.int64)
         context = np.zeros((1, spec.channels, h, w), dtype=np.float32)
@@ -180,15 +174,12 @@ class LatentCoder:
             at = slice(i * m, (i + 1) * m)
             known = (context[:, : i * m],) if i else ()
             features, parameters = self._run(f"first.{i}", seen, *known)
-            for number, positions in enumerate(passes):
+            for number, seen_by in enumerate(passes):
                 if number:
                     (parameters,) = self._run(f"second.{i}", features, context[:, at])
-                predicted = parameters.reshape(2 * m, h * w).take(positions, axis=1).astype(np.int32)
-                means, index = fixed_means(predicted[:m]), table_index(predicted[m:], gain[at])
-                wanted = None if targets is None else targets[at].take(positions, axis=1)
-                symbols = code(wanted, means, index, gain[at])
-                done[at, positions] = dequantise(symbols, means, gain[at])
-                context[:, at] = contexts(done[at]).reshape(1, m, h, w)
+                means, index = predict(parameters, gain[at], number)
+                wanted = None if targets is None or seen_by is None else targets[at].take(seen_by, axis=1)
+                settle(code(wanted, means, index, gain[at]), means, gain[at], number, done[at], context[0, at])
         return done.reshape(1, spec.channels, h, w)
 
     def _hyper_latents(self, code: SymbolCoder, y: Array | None, size: tuple[int, int], quality_index: int) -> _Fixed:

@@ -21,7 +21,7 @@ from tiny import tiny_codec
 
 import vcm
 from vcm.api import Codec
-from vcm.codecs.scalable import latent_coder
+from vcm.codecs.scalable import latent_coder, passes
 from vcm.codecs.scalable.fixed_point import SCALE_ORIGIN, SCALE_UNIT
 from vcm.codecs.scalable.latent_coder import LatentCoder
 from vcm.codecs.scalable.model import tile_slices
@@ -51,13 +51,15 @@ class Scales:
 
 @pytest.fixture
 def scales(monkeypatch: pytest.MonkeyPatch) -> Scales:
-    seen, table_index = Scales([]), latent_coder.table_index
+    seen, table_index = Scales([]), passes.table_index
 
     def recording(scale: npt.NDArray[np.int32], gain: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
         seen.steps.append(scale + gain)
         return table_index(scale, gain)
 
     monkeypatch.setattr(latent_coder, "table_index", recording)
+    monkeypatch.setattr(passes, "table_index", recording)
+    monkeypatch.setattr(latent_coder, "predict", passes.Reference.predict)  # the compiled one does not pass by here
     return seen
 
 

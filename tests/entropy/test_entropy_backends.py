@@ -43,6 +43,8 @@ def test_both_write_the_same_bytes(mix):
     entries = coder._entries(symbols, indexes)
     stream = rans.encode(entries)
     assert backend.loops.encode(entries) == stream
+    assert backend.compiled.codable(symbols, indexes)
+    assert backend.compiled.encode_symbols(symbols, indexes) == stream
     reference, fast = _both(indexes, stream)
     assert reference == fast == (rans.OK, len(stream), 0, symbols.tolist())
 
@@ -67,7 +69,7 @@ def test_both_agree_on_a_large_stream():
     symbols[indexes < entropy.SKIP_INDEX] = 0
     entries = coder._entries(symbols, indexes)
     stream = rans.encode(entries)
-    assert backend.loops.encode(entries) == stream
+    assert backend.loops.encode(entries) == backend.compiled.encode_symbols(symbols, indexes) == stream
     reference, fast = _both(indexes, stream)
     assert reference == fast
     assert fast[3] == symbols.tolist()
@@ -87,7 +89,17 @@ def test_compiled_loops_refuse_what_would_read_out_of_bounds():
             loops.encode(np.array([entry], np.uint32))
     with pytest.raises(ValueError, match="already loaded"):
         loops.load(b"", b"", b"", 0)
-    # The worst case for the buffer: every entry of frequency 1, at the top of the range.
+    bad = [(32768, 20), (-32768, 20), (1, entropy.SKIP_INDEX - 1), (0, entropy.NUM_SCALES), (-(2**31), 96)]
+    for symbol, index in bad:
+        pair = np.array([symbol], np.int32), np.array([index], np.uint8)
+        assert not backend.compiled.codable(*pair)
+        with pytest.raises(ValueError, match="cannot be coded"):
+            backend.compiled.encode_symbols(*pair)
+    with pytest.raises(ValueError, match="cannot be coded"):
+        backend.compiled.encode_symbols(np.zeros(2, np.int32), np.zeros(1, np.uint8))
+    # The worst cases for the buffer: the longest escapes, and every entry of frequency 1, at the top of the range.
+    far = np.full(4097, -32767, np.int32), np.full(4097, entropy.SKIP_INDEX, np.uint8)
+    assert backend.compiled.encode_symbols(*far) == rans.encode(coder._entries(*far))
     entries = np.full(4097, 1 << 16 | 0xFFFF, np.uint32)
     assert loops.encode(entries) == rans.encode(entries) == b"\xff" * (2 * 4097)
 
@@ -105,13 +117,19 @@ class _Wrong:
     def encode(self, entries):
         return rans.encode(entries) + (b"\0" if self.broken == "encode" else b"")
 
+    def codable(self, symbols, indexes):
+        return self.broken != "codable"
+
+    def encode_symbols(self, symbols, indexes):
+        return b"" if self.broken == "encode_symbols" else rans.encode(coder._entries(symbols, indexes))
+
     def decode(self, data, position, state, indexes, out):
         result = rans.decode(data, position, state, indexes, out)
         out[-1] += self.broken == "decode"
         return result
 
 
-@pytest.mark.parametrize("broken", ["load", "encode", "decode"])
+@pytest.mark.parametrize("broken", ["load", "encode", "decode", "codable", "encode_symbols"])
 def test_loops_that_fail_the_self_test_are_refused_in_the_log(broken, caplog):
     with mock.patch.dict(sys.modules, {"vcm.entropy._rans": _Wrong(broken)}):
         assert backend.compiled_loops() is None

@@ -37,3 +37,61 @@ def decode(
         RuntimeError: :func:`load` was not called.
         ValueError: ``position`` is outside ``data``, or ``out`` has another length than ``indexes``.
     """
+
+def codable(symbols: npt.NDArray[np.int32], indexes: npt.NDArray[np.uint8], /) -> bool:
+    """Whether :func:`encode_symbols` takes them: known indexes, magnitudes at most 32767, 0 where skipped."""
+
+def encode_symbols(symbols: npt.NDArray[np.int32], indexes: npt.NDArray[np.uint8], /) -> bytes:
+    """Code symbols ``(n,)``, each under the row of its index, into one stream.
+
+    Raises:
+        ValueError: they cannot be coded, or differ in number.
+    """
+
+def predict(
+    parameters: npt.NDArray[np.float32],
+    gain: npt.NDArray[np.int32],
+    rows: int,
+    columns: int,
+    number: int,
+    offset: int,
+    means: npt.NDArray[np.int32],
+    indexes: npt.NDArray[np.uint8],
+    /,
+) -> None:
+    """Fill ``means`` and ``indexes``: see :func:`vcm.codecs.scalable.passes.predict`.
+
+    Raises:
+        ValueError: the arrays do not fit the pass.
+    """
+
+def quantise(
+    targets: npt.NDArray[np.float32],
+    means: npt.NDArray[np.int32],
+    indexes: npt.NDArray[np.uint8],
+    factors: npt.NDArray[np.float64],
+    symbols: npt.NDArray[np.int32],
+    /,
+) -> None:
+    """Fill ``symbols``: see :func:`vcm.codecs.scalable.passes.quantise`; ``factors`` are ``2**gain``.
+
+    Raises:
+        ValueError: the arrays differ in length.
+    """
+
+def settle(
+    symbols: npt.NDArray[np.int32],
+    means: npt.NDArray[np.int32],
+    inverses: npt.NDArray[np.int64],
+    rows: int,
+    columns: int,
+    number: int,
+    fixed: npt.NDArray[np.int64],
+    context: npt.NDArray[np.float32],
+    /,
+) -> None:
+    """Fill the pass in ``fixed`` and ``context``: see :func:`vcm.codecs.scalable.passes.settle`.
+
+    Raises:
+        ValueError: the arrays do not fit the pass.
+    """

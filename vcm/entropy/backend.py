@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vcm.entropy import rans
 from vcm.entropy.tables import NUM_SCALES, SKIP_INDEX, gaussian_table
 
-__all__ = ["BACKEND", "ENVIRONMENT_VARIABLE", "Loops", "compiled_loops", "loops"]
+__all__ = ["BACKEND", "ENVIRONMENT_VARIABLE", "Loops", "compiled", "compiled_loops", "loops"]
 
 ENVIRONMENT_VARIABLE: Final = "VCM_ENTROPY_BACKEND"
 """Set to ``python`` it keeps the compiled loops from being used."""
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     _stub: Loops = _rans  # its stub has the signatures of the protocol
 
 
-def _agree(fast: Loops) -> bool:
+def _agree(fast: Any) -> bool:
     """Whether ``fast`` codes every kind of interval, and reads escapes, as the reference does."""
     table = gaussian_table()
     indexes = np.arange(SKIP_INDEX, NUM_SCALES, dtype=np.uint8).repeat(3)
@@ -47,14 +47,21 @@ def _agree(fast: Loops) -> bool:
     entries = np.concatenate([table.entries[row + rank], escape])
     indexes = np.append(indexes, np.uint8(SKIP_INDEX))
     stream = rans.encode(entries)
-    results = []
+    results, symbols = [], np.empty(indexes.size, dtype=np.int32)
     for loop in (fast, cast(Loops, rans)):
-        out = np.empty(indexes.size, dtype=np.int32)
-        results.append((loop.decode(stream, *rans.split(stream), indexes, out), out.tolist()))
-    return fast.encode(entries) == stream and results[0] == results[1] and results[0][0] == (len(stream), 0, rans.OK)
+        results.append((loop.decode(stream, *rans.split(stream), indexes, symbols), symbols.tolist()))
+    if results[0] != results[1] or results[0][0] != (len(stream), 0, rans.OK):
+        return False
+    return all(
+        (
+            fast.encode(entries) == stream,
+            fast.codable(symbols, indexes),
+            fast.encode_symbols(symbols, indexes) == stream,
+        )
+    )
 
 
-def compiled_loops() -> Loops | None:
+def compiled_loops() -> Any:
     """The compiled loops, loaded and tested; ``None`` if not built, or, with a logged warning, if refused."""
     try:
         module: Any = importlib.import_module("vcm.entropy._rans")
@@ -71,12 +78,12 @@ def compiled_loops() -> Loops | None:
     if not good:
         _log.warning("compiled entropy coder refused, Python is used: it disagrees with the reference")
         return None
-    return cast(Loops, module)
+    return module
 
 
-_compiled: Final = None if os.environ.get(ENVIRONMENT_VARIABLE, "").lower() == "python" else compiled_loops()
-
-loops: Final[Loops] = _compiled or cast(Loops, rans)
+compiled: Final[Any] = None if os.environ.get(ENVIRONMENT_VARIABLE, "").lower() == "python" else compiled_loops()
+"""The compiled module, with all that ``_rans.pyi`` lists, or ``None``."""
+loops: Final[Loops] = compiled or cast(Loops, rans)
 """What :class:`vcm.entropy.Encoder` and :class:`vcm.entropy.Decoder` run."""
-BACKEND: Final[Literal["c", "python"]] = "c" if _compiled is not None else "python"
+BACKEND: Final[Literal["c", "python"]] = "c" if compiled is not None else "python"
 """``"c"`` or ``"python"``; both write and read the same bytes."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.entropy import rans
-from vcm.entropy.backend import loops
+from vcm.entropy.backend import compiled, loops
 from vcm.entropy.tables import MAX_SYMBOL, NUM_SCALES, PROB_BITS, SKIP_INDEX, gaussian_table
 from vcm.errors import EntropyError, OptionError
 
@@ -102,11 +102,12 @@ def cost_bits(symbols: npt.NDArray[np.int32], indexes: npt.NDArray[np.uint8]) ->
 class Encoder:
     """Writes one stream. Symbols are pushed in the order in which they will be decoded.
 
-    Buffers the symbols (four bytes each): rANS codes from the last to the first. Not for use by two threads at once.
+    Buffers the symbols (five bytes each): rANS codes from the last to the first. Not for use by two threads at once.
     """
 
     def __init__(self) -> None:
-        self._parts: list[npt.NDArray[np.uint32]] = []
+        self._symbols: list[npt.NDArray[np.int32]] = []
+        self._indexes: list[npt.NDArray[np.uint8]] = []
 
     def push(self, symbols: npt.NDArray[np.int32], indexes: npt.NDArray[np.uint8]) -> None:
         """Append symbols to the stream. How they are divided over calls does not change the bytes.
@@ -119,11 +120,21 @@ class Encoder:
             OptionError: wrong dtype, shape or length.
             EntropyError: an index or symbol that cannot be coded. Nothing of the call was appended.
         """
-        self._parts.append(_entries(symbols, indexes))
+        _check("symbols", symbols, np.int32)
+        _check("indexes", indexes, np.uint8)
+        symbols, indexes = symbols.copy(), indexes.copy()
+        if compiled is None or not compiled.codable(symbols, indexes):
+            _entries(symbols, indexes)  # says what is wrong
+        self._symbols.append(symbols)
+        self._indexes.append(indexes)
 
     def finish(self) -> bytes:
         """The stream of all symbols pushed so far; ``b""`` if none had to be coded."""
-        return loops.encode(np.concatenate([np.empty(0, dtype=np.uint32), *self._parts]))
+        symbols = np.concatenate([np.empty(0, dtype=np.int32), *self._symbols])
+        indexes = np.concatenate([np.empty(0, dtype=np.uint8), *self._indexes])
+        if compiled is not None:
+            return compiled.encode_symbols(symbols, indexes)  # type: ignore[no-any-return]
+        return loops.encode(_entries(symbols, indexes))
 
 
 class Decoder:
