@@ -64,7 +64,7 @@ class Reference:
     @staticmethod
     def settle(symbols: _Ints, means: _Ints, gain: _Ints, number: int, fixed: _Fixed, context: Array) -> None:
         """See :func:`settle`."""
-        at = positions(context.shape[1:], number)  # type: ignore[arg-type]  # (h, w)
+        at = positions(context.shape[1:], number)
         values = dequantise(symbols, means, gain)
         fixed[:, at] = values
         context.reshape(len(context), -1)[:, at] = contexts(values)
