@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from vcm.errors import OptionError
 from vcm.runtime.networks import Array, Networks
 from vcm.structures import DEFAULT_SCORE, Classes, Classification, Detections, Latents, LatentSpec
-from vcm.tasks.postprocessing import NMS_IOU, boxes_from_arrays
+from vcm.structures.classes import class_indexes
+from vcm.tasks.postprocessing import MAX_DETECTIONS, NMS_IOU, boxes_from_arrays, check_options
 from vcm.tasks.protocol import HeadSpec
 
 __all__ = ["ArrayClassification", "ArrayDetection"]
@@ -36,16 +38,25 @@ class ArrayDetection:
         """See :class:`vcm.tasks.protocol.Head`."""
         return HeadSpec(self._latents, Detections, self._names.names)
 
-    def __call__(self, latents: Latents, score: float = DEFAULT_SCORE, nms_iou: float = NMS_IOU) -> Detections:
+    def __call__(
+        self,
+        latents: Latents,
+        score: float = DEFAULT_SCORE,
+        nms_iou: float = NMS_IOU,
+        *,
+        agnostic: bool = False,
+        max_det: int = MAX_DETECTIONS,
+        classes: Iterable[str | int] | None = None,
+    ) -> Detections:
         """See :meth:`vcm.tasks.detection.DetectionHead.detect`."""
         self._latents.check(latents.spec)
-        if not 0 <= score <= 1:
-            raise OptionError("score is out of range", expected="0 to 1", found=score)
+        check_options(score, nms_iou, max_det)
+        only = None if classes is None else class_indexes(classes, self._names.names)
         out = [grid[0] for grid in self._networks.run("detect", *_arrays(latents))]
         levels = len(out) // 2
         boxes, scores, labels = boxes_from_arrays(
             out[:levels], out[levels:], coded_size=latents.coded_size, source_size=latents.source_size, score=score,
-            nms_iou=nms_iou,
+            nms_iou=nms_iou, agnostic=agnostic, max_det=max_det, only=only,
         )  # fmt: skip
         names = self._names
         return Detections(

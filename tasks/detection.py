@@ -7,6 +7,7 @@ NanoDet-Plus, so that it can be distilled densely.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcm.errors import HeadError, OptionError
+from vcm.errors import HeadError
 from vcm.nn.blocks import ConvNormAct, FiLM
 from vcm.structures import DEFAULT_SCORE, Classes, Detections, Latents, LatentSpec
-from vcm.tasks.postprocessing import BINS, NMS_IOU, boxes_from_arrays
+from vcm.structures.classes import class_indexes
+from vcm.tasks.postprocessing import BINS, MAX_DETECTIONS, NMS_IOU, boxes_from_arrays, check_options
 from vcm.tasks.protocol import HeadSpec
 from vcm.tasks.shapes import DetectionShape, names_of
 
@@ -125,7 +127,16 @@ class DetectionHead(nn.Module):
         return DetectorOutput(tuple(logits), tuple(bins), tuple(features), stem)
 
     @torch.inference_mode()
-    def detect(self, latents: Latents, score: float = DEFAULT_SCORE, nms_iou: float = NMS_IOU) -> Detections:
+    def detect(
+        self,
+        latents: Latents,
+        score: float = DEFAULT_SCORE,
+        nms_iou: float = NMS_IOU,
+        *,
+        agnostic: bool = False,
+        max_det: int = MAX_DETECTIONS,
+        classes: Iterable[str | int] | None = None,
+    ) -> Detections:
         """Detections of one picture, boxes in source pixels.
 
         Args:
@@ -133,18 +144,32 @@ class DetectionHead(nn.Module):
             score: least score kept, 0 … 1.
             nms_iou: overlap above which the weaker box of one class is dropped; less is enough between large boxes
                 (:func:`vcm.tasks.postprocessing.boxes_from_arrays`).
+            agnostic: drop the weaker box of two classes as well.
+            max_det: most boxes, 1 … 1000.
+            classes: names or indexes of those that are wanted; all by default.
 
         Raises:
-            OptionError: ``score`` is outside 0 … 1.
+            OptionError: an option is out of range, or there is no such class.
             HeadError, FingerprintError: the latents are not those that this head reads.
         """
         self.spec.check(latents.spec)
-        if not 0 <= score <= 1:
-            raise OptionError("score is out of range", expected="0 to 1", found=score)
+        check_options(score, nms_iou, max_det)
+        only = None if classes is None else class_indexes(classes, self.names.names)
         quality = torch.tensor([latents.quality / 100.0], dtype=latents.y_hat.dtype, device=latents.y_hat.device)
-        return self.postprocess(self(latents.y_hat, quality), latents, score, nms_iou)
+        out = self(latents.y_hat, quality)
+        return self.postprocess(out, latents, score, nms_iou, agnostic=agnostic, max_det=max_det, only=only)
 
-    def postprocess(self, out: DetectorOutput, latents: Latents, score: float, nms_iou: float = NMS_IOU) -> Detections:
+    def postprocess(
+        self,
+        out: DetectorOutput,
+        latents: Latents,
+        score: float,
+        nms_iou: float = NMS_IOU,
+        *,
+        agnostic: bool = False,
+        max_det: int = MAX_DETECTIONS,
+        only: Sequence[int] | None = None,
+    ) -> Detections:
         """Boxes of the first picture of ``out``: see :func:`vcm.tasks.postprocessing.boxes_from_arrays`."""
         boxes, scores, labels = boxes_from_arrays(
             [x[0].float().cpu().numpy() for x in out.logits],
@@ -153,6 +178,9 @@ class DetectionHead(nn.Module):
             source_size=latents.source_size,
             score=score,
             nms_iou=nms_iou,
+            agnostic=agnostic,
+            max_det=max_det,
+            only=only,
         )
         return Detections(
             boxes, scores, labels, *latents.source_size, names=self.names.names, category_ids=self.names.category_ids
@@ -174,6 +202,15 @@ class DetectionTask:
         """See :class:`vcm.tasks.protocol.Head`."""
         return HeadSpec(self.network.spec, Detections, self.network.names.names)
 
-    def __call__(self, latents: Latents, score: float = DEFAULT_SCORE, nms_iou: float = NMS_IOU) -> Detections:
+    def __call__(
+        self,
+        latents: Latents,
+        score: float = DEFAULT_SCORE,
+        nms_iou: float = NMS_IOU,
+        *,
+        agnostic: bool = False,
+        max_det: int = MAX_DETECTIONS,
+        classes: Iterable[str | int] | None = None,
+    ) -> Detections:
         """See :meth:`DetectionHead.detect`."""
-        return self.network.detect(latents, score, nms_iou)
+        return self.network.detect(latents, score, nms_iou, agnostic=agnostic, max_det=max_det, classes=classes)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
+
+from vcm.errors import OptionError
 
 __all__ = [
     "AVERAGE_SHARE",
@@ -18,6 +21,7 @@ __all__ = [
     "SUPPRESSION",
     "average",
     "boxes_from_arrays",
+    "check_options",
     "suppress",
 ]
 
@@ -41,7 +45,7 @@ SUPPRESSION = (
 )
 """All of it in words, for records of evaluation: a result is another where this is another."""
 MAX_DETECTIONS = 100
-"""Most boxes of a picture."""
+"""Most boxes of a picture by default."""
 _CANDIDATES = 1000
 
 _Floats = npt.NDArray[np.float32]
@@ -56,6 +60,9 @@ def boxes_from_arrays(
     source_size: tuple[int, int],
     score: float,
     nms_iou: float = NMS_IOU,
+    agnostic: bool = False,
+    max_det: int = MAX_DETECTIONS,
+    only: Sequence[int] | None = None,
 ) -> tuple[_Floats, _Floats, _Ints]:
     """The best boxes of one picture.
 
@@ -67,11 +74,16 @@ def boxes_from_arrays(
         score: least probability kept, 0 … 1.
         nms_iou: overlap above which the weaker box of one class is dropped; at most :data:`LARGE_IOU` counts where
             both are longer than :data:`LARGE_SIDE`.
+        agnostic: drop the weaker box of two classes as well.
+        max_det: most boxes.
+        only: indexes of the classes that are wanted; the others neither count nor drop anything.
 
     Returns:
         boxes float32 (N, 4) x1 y1 x2 y2 in source pixels, scores float32 (N,), classes int64 (N,); best first, N at
-        most :data:`MAX_DETECTIONS`.
+        most ``max_det``.
     """
+    if only is not None:
+        logits = [np.where(np.isin(np.arange(len(g)), only)[:, None, None], g, np.float32(-np.inf)) for g in logits]
     # What averages may use, so that a box's place does not depend on the least score that is asked for.
     least = score * AVERAGE_SHARE
     found = [(level, *_likely(grid.reshape(len(grid), -1), least)) for level, grid in enumerate(logits)]
@@ -91,14 +103,28 @@ def boxes_from_arrays(
     longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
     ranks = scores * np.sqrt(np.maximum(longer / np.float32(LARGE_SIDE), 1))
     large = LARGE_SIDE, min(LARGE_IOU, nms_iou)
-    kept = suppress(boxes, ranks, classes, nms_iou, MAX_DETECTIONS, large=large, wanted=scores >= score)
+    groups = np.zeros_like(classes) if agnostic else classes
+    kept = suppress(boxes, ranks, groups, nms_iou, max_det, large=large, wanted=scores >= score)
     kept = kept[np.argsort(-scores[kept], kind="stable")]
     kept = kept[scores[kept] >= score]
     factor = np.array([s / c for s, c in zip(source_size, coded_size, strict=True)] * 2, dtype=np.float32)
     # Rounding may carry a side past the picture's; clipped again.
-    places = average(boxes, scores, classes, kept, nms_iou)
+    places = average(boxes, scores, groups, kept, nms_iou)
     scaled = np.minimum(places * factor, np.array(source_size * 2, dtype=np.float32))
     return scaled, scores[kept], classes[kept]
+
+
+def check_options(score: float, nms_iou: float, max_det: int) -> None:
+    """Checks what a caller asks of :func:`boxes_from_arrays`.
+
+    Raises:
+        OptionError: ``score`` or ``nms_iou`` is outside 0 … 1, or ``max_det`` is no whole number from 1 to 1000.
+    """
+    for name, value in (("score", score), ("iou", nms_iou)):
+        if not 0 <= value <= 1:
+            raise OptionError(f"{name} is out of range", expected="0 to 1", found=value)
+    if not (isinstance(max_det, Integral) and 1 <= int(max_det) <= _CANDIDATES):
+        raise OptionError("max_det is out of range", expected=f"1 to {_CANDIDATES}", found=max_det)
 
 
 def _likely(logits: _Floats, score: float) -> tuple[_Floats, _Ints, _Ints]:

@@ -87,7 +87,13 @@ class ModelNotFoundError(UsageError):
 
 
 class FormatError(VcmError):
-    """The bytes are not a well-formed VCM file."""
+    """The bytes are not a well-formed VCM file.
+
+    Attributes:
+        whole_layers: names of the layers that end before the damage, and can be read.
+    """
+
+    whole_layers: tuple[str, ...] = ()
 
 
 class AnnotationError(FormatError):

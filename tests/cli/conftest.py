@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from vcm.bitstream import Bitstream, ChunkKind, Layer, Metadata, SourceKind
 from vcm.errors import FingerprintError, LayerError, ModelNotFoundError
 from vcm.io.pictures import load_image
 from vcm.structures import COCO_NAMES, DEFAULT_SCORE, Classification, Detections
+from vcm.tasks.postprocessing import MAX_DETECTIONS, NMS_IOU
 
 # In the background of a shell, or under nohup, these are ignored, and children inherit that.
 for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -84,14 +85,18 @@ class FakeCodec:
             raise LayerError("the file has its enhancement already")
         return stream.with_layer(self._enhancement(Image.fromarray(load_image(image).pixels), quality))
 
-    def detect(self, source: Any, *, score: float = DEFAULT_SCORE) -> Detections:
+    def detect(
+        self, source: Any, *, score: float = DEFAULT_SCORE, iou: float = NMS_IOU, agnostic: bool = False,
+        max_det: int = MAX_DETECTIONS, classes: Iterable[str | int] | None = None,
+    ) -> Detections:  # fmt: skip
         stream, bytes_read = base_of(source)
         if stream.base_layer.fingerprint != BASE:
             raise FingerprintError("the base", expected=BASE.hex(), found=stream.base_layer.fingerprint.hex())
         boxes = np.array([[1, 2, stream.width - 3, stream.height - 4], [0, 0, 8, 8]], np.float32)
-        return Detections(
+        found = Detections(
             boxes, np.array([0.9, 0.2], np.float32), np.array([15, 0]), stream.width, stream.height, bytes_read
-        ).filter(score=score)
+        )
+        return found.filter(score=score, classes=classes)[:max_det]
 
     def classify(self, source: Any) -> Classification:
         scores = np.linspace(0.01, 0.8, len(COCO_NAMES), dtype=np.float32)

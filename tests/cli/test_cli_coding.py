@@ -49,11 +49,21 @@ def test_encode_options_reach_the_codec(run, codec, monkeypatch, photo) -> None:
     run("encode", photo, "--quality", 70, "--base-quality", 12.5)
     run("encode", photo, "--bpp", 0.4, "--base-only", "--keep", "none")
     run("encode", photo, "--keep", "metadata,gps")
+    run("encode", photo, "--base-scale", 8)
+    usual = {
+        "quality": 50,
+        "base_quality": 50,
+        "base_only": False,
+        "target_bpp": None,
+        "base_scale": None,
+        "keep": None,
+    }
     assert seen == [
-        {"quality": 50, "base_quality": 50, "base_only": False, "target_bpp": None, "keep": None},
-        {"quality": 70, "base_quality": 12.5, "base_only": False, "target_bpp": None, "keep": None},
-        {"quality": 50, "base_quality": 50, "base_only": True, "target_bpp": 0.4, "keep": []},
-        {"quality": 50, "base_quality": 50, "base_only": False, "target_bpp": None, "keep": ["metadata", "gps"]},
+        usual,
+        {**usual, "quality": 70, "base_quality": 12.5},
+        {**usual, "base_only": True, "target_bpp": 0.4, "keep": []},
+        {**usual, "keep": ["metadata", "gps"]},
+        {**usual, "base_scale": 8},
     ]
 
 

@@ -59,6 +59,8 @@ def test_a_picture_goes_through_pipes(piped, photo, tmp_path) -> None:
     with Image.open(io.BytesIO(back.out)) as got, Image.open(photo) as want:
         assert got.format == "PNG"
         np.testing.assert_array_equal(np.asarray(got), np.asarray(want))
+    with Image.open(io.BytesIO(piped(coded.out, "decode", "-", "--format", "webp").out)) as got:
+        assert got.format == "WEBP"
     found = piped(coded.out, "detect", "-", "--json")
     assert (found.status, found.err) == (0, "")
     (row,) = json.loads(found.out)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from vcm.errors import OutputError
+from vcm.errors import OptionError, OutputError
 from vcm.io.metadata import without_orientation
 from vcm.io.pictures import load_image
 from vcm.io.save import MetadataWarning, picture_format, save_picture
@@ -153,3 +153,22 @@ def test_an_orientation_is_left_out_and_the_rest_stays() -> None:
     only[0x0112] = 3
     assert without_orientation(only.tobytes()) is None
     assert without_orientation(b"words") == b"words"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp", "a.avif"])
+def test_quality(tmp_path: Path, name: str) -> None:
+    picture = Image.effect_noise((64, 64), 60).convert("RGB")
+    sizes = []
+    for quality in (10, None, 98):
+        save_picture(picture, tmp_path / name, quality=quality)
+        sizes.append((tmp_path / name).stat().st_size)
+    assert sizes == sorted(set(sizes))
+    for wrong in (0, 101):
+        with pytest.raises(OptionError, match="expected 1 to 100"):
+            save_picture(picture, tmp_path / name, quality=wrong)
+
+
+def test_a_format_without_quality(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="PNG has no quality"):
+        save_picture(Image.new("L", (8, 8)), tmp_path / "a.png", quality=50)
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import box_iou, nms
 
+from vcm.errors import OptionError
 from vcm.tasks.detection import decode_boxes
 from vcm.tasks.postprocessing import (
     AVERAGE_SHARE,
@@ -20,6 +21,7 @@ from vcm.tasks.postprocessing import (
     STRIDES,
     average,
     boxes_from_arrays,
+    check_options,
     suppress,
 )
 
@@ -167,3 +169,37 @@ def test_suppression_may_end_where_nothing_wanted_is_left() -> None:
     assert len(some) < len(every)
     assert np.array_equal(some, every[: len(some)])
     assert not wanted[every[len(some) :]].any()
+
+
+def test_only_some_classes_and_only_so_many() -> None:
+    logits, bins = raw(7)
+    sizes = {"coded_size": (120, 100), "source_size": (240, 200), "score": 0.5}
+    boxes, scores, classes = boxes_from_arrays(logits, bins, max_det=1000, **sizes)
+    assert len(boxes) > MAX_DETECTIONS
+    for part, few in zip(boxes_from_arrays(logits, bins, max_det=7, **sizes), (boxes, scores, classes), strict=True):
+        np.testing.assert_array_equal(part, few[:7])
+    mine = boxes_from_arrays(logits, bins, max_det=1000, only=[4, 1], **sizes)
+    wanted = np.isin(classes, [1, 4])
+    # More candidates of the wanted classes may be among the best now, so that a few more may come.
+    np.testing.assert_array_equal(mine[2][:50], classes[wanted][:50])
+    assert set(mine[2].tolist()) == {1, 4}
+    assert len(boxes_from_arrays(logits, bins, only=[], **sizes)[0]) == 0
+
+
+def test_classes_that_drop_each_other() -> None:
+    """One position, two classes: two boxes at one place, or the better one."""
+    logits = [np.full((2, 512 // s, 512 // s), -20, dtype=np.float32) for s in STRIDES]
+    bins = [np.zeros((4 * BINS, 512 // s, 512 // s), dtype=np.float32) for s in STRIDES]
+    logits[1][:, 6, 6] = 1, 2
+    sizes = {"coded_size": (512, 512), "source_size": (512, 512), "score": 0.3}
+    assert boxes_from_arrays(logits, bins, **sizes)[2].tolist() == [1, 0]
+    assert boxes_from_arrays(logits, bins, agnostic=True, **sizes)[2].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "options", [(1.1, 0.5, 1), (float("nan"), 0.5, 1), (0.5, -0.1, 1), (0, 1, 0), (0, 1, 1001), (0, 1, 2.0)]
+)
+def test_options_out_of_range(options: tuple[float, float, int]) -> None:
+    with pytest.raises(OptionError, match="out of range"):
+        check_options(*options)
+    check_options(0, 1, 1000)

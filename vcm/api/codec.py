@@ -27,6 +27,7 @@ from vcm.io.colours import ProfileUse
 from vcm.io.pictures import SourceImage, load_image
 from vcm.runtime.networks import Array
 from vcm.structures import DEFAULT_SCORE, Classification, Detections, Keypoints, Latents, LatentSpec
+from vcm.tasks.postprocessing import MAX_DETECTIONS, NMS_IOU
 from vcm.tasks.protocol import Head, OtherBase
 
 if TYPE_CHECKING:
@@ -225,19 +226,34 @@ class Codec:
         return self._latents(source)[0]
 
     @one_or_many
-    def detect(self, source: StreamSource, *, score: float = DEFAULT_SCORE) -> Detections:
+    def detect(
+        self,
+        source: StreamSource,
+        *,
+        score: float = DEFAULT_SCORE,
+        iou: float = NMS_IOU,
+        agnostic: bool = False,
+        max_det: int = MAX_DETECTIONS,
+        classes: Iterable[str | int] | None = None,
+    ) -> Detections:
         """Objects in a file's picture, from its base layer; pixels are not decoded.
 
         Args:
             source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
             score: least score kept, 0 … 1. Average precision asks for less than the default, 0.001.
+            iou: overlap above which the weaker of two boxes of one class is dropped, 0 … 1; between two large boxes 0.3
+                is enough.
+            agnostic: drop the weaker of two boxes of different classes as well.
+            max_det: most boxes, 1 … 1000.
+            classes: names or indexes of the classes that are wanted; all by default.
 
         Raises:
             FormatError, FingerprintError: as for :meth:`latents`.
-            OptionError: ``score`` is out of range.
+            OptionError: an option is out of range, or there is no such class.
         """
         latents, count = self._latents(source, own=True)
-        return replace(self._engine.detect(latents, score), bytes_read=count)
+        found = self._engine.detect(latents, score, iou, agnostic=agnostic, max_det=max_det, classes=classes)
+        return replace(found, bytes_read=count)
 
     @one_or_many
     def classify(self, source: StreamSource) -> Classification:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from vcm.bitstream import Bitstream, PartialBitstream
 from vcm.errors import FingerprintError
 from vcm.io.remote import address_of
 from vcm.structures import DEFAULT_SCORE
+from vcm.tasks.postprocessing import MAX_DETECTIONS, NMS_IOU
 from vcm.weights.registry import Folders, find_model
 
 if TYPE_CHECKING:
@@ -59,9 +61,17 @@ class OpenFile:
         """As :meth:`vcm.Codec.latents`."""
         return self.codec.latents(self.base)
 
-    def detect(self, *, score: float = DEFAULT_SCORE) -> Detections:
+    def detect(
+        self,
+        *,
+        score: float = DEFAULT_SCORE,
+        iou: float = NMS_IOU,
+        agnostic: bool = False,
+        max_det: int = MAX_DETECTIONS,
+        classes: Iterable[str | int] | None = None,
+    ) -> Detections:
         """As :meth:`vcm.Codec.detect`."""
-        return self.codec.detect(self.base, score=score)
+        return self.codec.detect(self.base, score=score, iou=iou, agnostic=agnostic, max_det=max_det, classes=classes)
 
     def classify(self) -> Classification:
         """As :meth:`vcm.Codec.classify`."""

@@ -11,7 +11,7 @@ from vcm.bitstream.header import HEADER_BYTES, Header
 from vcm.bitstream.limits import MAX_FILE_BYTES, found_in_file
 from vcm.bitstream.sources import Source, check_end, check_file_size, fill, opened
 from vcm.bitstream.stream import Bitstream, ChunkRules, layer_name
-from vcm.errors import OptionError
+from vcm.errors import FormatError, OptionError
 from vcm.io.remote import address_of
 
 __all__ = ["BaseRead", "Source", "append_layer", "parse", "read", "read_base"]
@@ -57,7 +57,12 @@ def parse(data: bytes | bytearray | memoryview) -> Bitstream:
         offset += FRAME_BYTES
         name = f"the {layer_name(len(whole))} layer" if frame.kind in LAYER_KINDS else f"a chunk of kind {frame.kind}"
         check_end(name, frame.length, len(view) - offset, whole)
-        chunks.append(_unpack(header, frame, view[offset : offset + frame.length]))
+        try:
+            chunks.append(_unpack(header, frame, view[offset : offset + frame.length]))
+        except FormatError as error:
+            named = type(error)(f"{name}: {error.what}", expected=error.expected, found=error.found)
+            named.whole_layers = whole
+            raise named from error
         offset += frame.length
     return Bitstream(header, tuple(chunks))
 

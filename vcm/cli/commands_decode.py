@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcm.cli.options import FileModel, Files, Force, Json, Output, Region, in_range
+from vcm.cli.options import (
+    Backend,
+    Device,
+    FileModel,
+    Files,
+    Force,
+    Json,
+    Ndjson,
+    Output,
+    Recursive,
+    Region,
+    Threads,
+    in_range,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +38,7 @@ def register(app: typer.Typer) -> None:
 def decode(
     files: Files,
     output: Output = None,
+    recursive: Recursive = False,
     layers: Annotated[
         int | None,
         typer.Option(
@@ -32,29 +46,55 @@ def decode(
         ),
     ] = None,
     region: Region = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="EXT", help="jpg, webp, avif, tiff …, where --output names no file.", show_default="png"
+        ),
+    ] = None,
+    output_quality: Annotated[
+        int | None,
+        typer.Option(
+            "--output-quality",
+            callback=in_range(1, 100),
+            help="Of JPEG, WebP and AVIF outputs, 1 to 100 in their own scale.",
+            show_default="90, AVIF 80",
+        ),
+    ] = None,
     model: FileModel = None,
+    threads: Threads = None,
+    device: Device = "cpu",
+    backend: Backend = "auto",
     force: Force = False,
     json: Json = False,
+    ndjson: Ndjson = False,
 ) -> None:
     """Decode VCM files to pictures.
 
     NAME.decoded.png is written beside each NAME.vcm, never over the photograph that it came from; or what --output
-    says, whose extension chooses the format. On stdout it is a PNG.
+    says, whose extension chooses the format.
 
     With --layers 1, which gives a preview, or --region no more of a file is read than that takes.
     """
     from vcm.cli import files as names
     from vcm.cli import output as out
+    from vcm.cli.inputs import find_inputs
     from vcm.cli.models import Models
 
-    targets = names.plan_outputs(files, output, ".decoded.png", force=force, json=json)
-    models = Models(model)
+    found = find_inputs(files, recursive=recursive, streams=True)
+    kind = (form or "png").lower().removeprefix(".")
+    targets = names.plan_outputs(
+        found.paths, output, f".decoded.{kind}", below=found.below, force=force, json=json or ndjson
+    )
+    _check_form(list(targets.values()), form, kind, output_quality)
+    models = Models(model, threads=threads, device=device, backend=backend)
 
     def work(file: Path) -> out.Row:
         target = targets[file]
         names.check_target(target)
         picture = _picture(models, names.data_of(file), layers, region)
-        names.write_picture(picture, target, picture.info.get("exif"), picture.info.get("icc_profile"))
+        exif, icc = picture.info.get("exif"), picture.info.get("icc_profile")
+        names.write_picture(picture, target, exif, icc, quality=output_quality, form=kind)
         size = {"width": picture.width, "height": picture.height}
         return {"file": str(file), "output": str(target), **size, "preview": "vcm_preview" in picture.info}
 
@@ -62,7 +102,7 @@ def decode(
         preview = ", a preview from the base layer" if row["preview"] else ""
         out.say(f"{names.shown(Path(row['output']))}: {row['width']}x{row['height']}{preview}")
 
-    raise typer.Exit(out.each(files, "decoding", work, None if json else show))
+    raise typer.Exit(out.each(found.paths, "decoding", work, None if json else show, ndjson=ndjson))
 
 
 def _picture(models: Models, source: Path | bytes, layers: int | None, region: str | None) -> Image.Image:
@@ -80,3 +120,19 @@ def _numbers(region: str | None) -> tuple[int, int, int, int] | None:
         return None
     x0, y0, x1, y1 = map(int, region.split(","))
     return x0, y0, x1, y1
+
+
+def _check_form(targets: list[Path], form: str | None, kind: str, quality: int | None) -> None:
+    """A format that is asked for is that of every output, and a quality means something for it."""
+    from vcm.cli.files import STREAM, shown
+    from vcm.errors import UsageError
+    from vcm.io.save import QUALITIES, picture_format
+
+    for target in targets:
+        name = Path(f"stdout.{kind}") if target == STREAM else target
+        written = picture_format(name)
+        if form is not None and written != picture_format(f"x.{kind}"):
+            raise UsageError("--format and the name in --output disagree", expected=kind, found=name.suffix)
+        if quality is not None and written not in QUALITIES:
+            expected = "JPEG, WebP or AVIF, by --format or an extension in --output"
+            raise UsageError("--output-quality for a format without", expected=expected, found=shown(target))

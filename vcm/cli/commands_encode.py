@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcm.cli.options import MODEL, FileModel, Force, Json, Keep, Model, Output, bpp_option, quality_option
+from vcm.cli.options import (
+    MODEL,
+    Backend,
+    Device,
+    FileModel,
+    Force,
+    Json,
+    Keep,
+    Model,
+    Ndjson,
+    Output,
+    Recursive,
+    Threads,
+    bpp_option,
+    quality_option,
+)
 from vcm.io.remote import place
 
 if TYPE_CHECKING:
@@ -26,9 +41,12 @@ def register(app: typer.Typer) -> None:
 def encode(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE", help="Photographs; - is stdin.", show_default=False, parser=place),
+        typer.Argument(
+            metavar="IMAGE", help="Photographs, or quoted patterns; - is stdin.", show_default=False, parser=place
+        ),
     ],
     output: Output = None,
+    recursive: Recursive = False,
     model: Model = MODEL,
     quality: Annotated[float | None, quality_option("--quality", "-q", help="Quality of the picture")] = None,
     base_quality: Annotated[float, quality_option("--base-quality", help="Quality of what detectors read")] = 50,
@@ -39,9 +57,22 @@ def encode(
     base_only: Annotated[
         bool, typer.Option("--base-only", help="Write the base layer only: for machines, at a fraction of the work.")
     ] = False,
+    base_scale: Annotated[
+        float | None,
+        typer.Option(
+            "--base-scale",
+            metavar="EIGHTHS",
+            help="Size of what detectors read, in eighths of the picture's, up to 16: more finds smaller things.",
+            show_default="longest side near 480 px, at most 8",
+        ),
+    ] = None,
     keep: Keep = None,
+    threads: Threads = None,
+    device: Device = "cpu",
+    backend: Backend = "auto",
     force: Force = False,
     json: Json = False,
+    ndjson: Ndjson = False,
 ) -> None:
     """Encode photographs to VCM files.
 
@@ -50,11 +81,13 @@ def encode(
     """
     from vcm.cli import files
     from vcm.cli import output as out
+    from vcm.cli.inputs import find_inputs
     from vcm.cli.models import Models
 
     _one_of(bpp, quality)
-    targets = files.plan_outputs(images, output, ".vcm", force=force, json=json)
-    codec = Models(model).default()
+    found = find_inputs(images, recursive=recursive, pictures=True)
+    targets = files.plan_outputs(found.paths, output, ".vcm", below=found.below, force=force, json=json or ndjson)
+    codec = Models(model, threads=threads, device=device, backend=backend).default()
 
     def work(image: Path) -> out.Row:
         files.check_target(targets[image])
@@ -62,13 +95,14 @@ def encode(
             files.data_of(image),
             quality=50 if quality is None else quality,
             base_quality=base_quality,
+            base_scale=base_scale,
             base_only=base_only,
             target_bpp=bpp,
             keep=None if keep is None else [name for name in keep.split(",") if name != "none"],
         )
         return _written(stream, image, targets[image])
 
-    raise typer.Exit(out.each(images, "encoding", work, None if json else _show))
+    raise typer.Exit(out.each(found.paths, "encoding", work, None if json else _show, ndjson=ndjson))
 
 
 def enhance(
@@ -89,6 +123,9 @@ def enhance(
     model: FileModel = None,
     quality: Annotated[float | None, quality_option("--quality", "-q", help="Quality of the picture")] = None,
     bpp: Annotated[float | None, bpp_option("Bits per pixel of the whole file, instead of --quality.")] = None,
+    threads: Threads = None,
+    device: Device = "cpu",
+    backend: Backend = "auto",
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -112,7 +149,7 @@ def enhance(
 
     def work(file: Path) -> out.Row:
         data = files.data_of(file)
-        codec = Models(model).open(data, base_only=True)[0]
+        codec = Models(model, threads=threads, device=device, backend=backend).open(data, base_only=True)[0]
         stream = codec.enhance(data, files.data_of(image), quality=50 if quality is None else quality, target_bpp=bpp)
         return _written(stream, file, target)
 

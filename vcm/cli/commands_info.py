@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vcm.cli.options import MODEL, Files, Json, Model, in_range
+from vcm.cli.options import MODEL, Files, Json, Model, Ndjson, Recursive, in_range
 
 if TYPE_CHECKING:
     from vcm.bitstream import Bitstream
@@ -27,14 +27,16 @@ def register(app: typer.Typer) -> None:
     app.command()(cost)
 
 
-def inspect(files: Files, json: Json = False) -> None:
+def inspect(files: Files, recursive: Recursive = False, json: Json = False, ndjson: Ndjson = False) -> None:
     """Show what is in VCM files, and how many bytes each part takes.
 
     Of a picture that carries a base (vcm attach), show that, and check that it is of this picture.
     """
     from vcm.cli import output as out
+    from vcm.cli.inputs import find_inputs
 
-    raise typer.Exit(out.each(files, "reading", _inspect, None if json else _show_inspected))
+    found = find_inputs(files, recursive=recursive, streams=True)
+    raise typer.Exit(out.each(found.paths, "reading", _inspect, None if json else _show_inspected, ndjson=ndjson))
 
 
 def _inspect(file: Path) -> Row:

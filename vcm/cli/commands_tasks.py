@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vcm.cli.options import FileModel, Force, Json, Score, in_range
+from vcm.cli.options import (
+    Backend,
+    Device,
+    FileModel,
+    Force,
+    Json,
+    Ndjson,
+    Recursive,
+    Score,
+    Threads,
+    in_range,
+)
 from vcm.io.remote import place
 
 if TYPE_CHECKING:
@@ -23,7 +34,12 @@ __all__ = ["register"]
 
 _Inputs = Annotated[
     list[Path],
-    typer.Argument(metavar="FILE", help="VCM files, or pictures; - is stdin.", show_default=False, parser=place),
+    typer.Argument(
+        metavar="FILE",
+        help="VCM files, pictures, or quoted patterns of names; - is stdin.",
+        show_default=False,
+        parser=place,
+    ),
 ]
 
 
@@ -35,7 +51,27 @@ def register(app: typer.Typer) -> None:
 
 def detect(
     files: _Inputs,
+    recursive: Recursive = False,
     score: Score = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", metavar="LIST", help="Only these, with commas: person,dog.", show_default="all"),
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            "--iou",
+            callback=in_range(0, 1),
+            help="Overlap above which the weaker of two boxes of one class is dropped, 0 to 1.",
+            show_default="0.5",
+        ),
+    ] = None,
+    agnostic: Annotated[
+        bool, typer.Option("--agnostic", help="Drop the weaker of two boxes of different classes as well.")
+    ] = False,
+    max_det: Annotated[
+        int, typer.Option("--max-det", callback=in_range(1, 1000), help="Most boxes of a picture.")
+    ] = 100,
     draw: Annotated[
         str | None,
         typer.Option(
@@ -47,8 +83,12 @@ def detect(
         typer.Option("--head", metavar="FILE", help="A detection head of your own.", show_default="the model's"),
     ] = None,
     model: FileModel = None,
+    threads: Threads = None,
+    device: Device = "cpu",
+    backend: Backend = "auto",
     force: Force = False,
     json: Json = False,
+    ndjson: Ndjson = False,
 ) -> None:
     """Detect objects from the base layer.
 
@@ -56,21 +96,34 @@ def detect(
     """
     from vcm.cli import files as names
     from vcm.cli import output as out
+    from vcm.cli.inputs import find_inputs
     from vcm.cli.models import Models
     from vcm.io.draw import draw_detections
     from vcm.structures import DEFAULT_SCORE
+    from vcm.tasks.postprocessing import NMS_IOU
 
     least = DEFAULT_SCORE if score is None else score
-    drawings = {} if draw is None else names.plan_outputs(files, draw, ".boxes.png", force=force, json=json)
-    models = Models(model)
+    options: dict[str, Any] = {
+        "agnostic": agnostic,
+        "max_det": max_det,
+        "classes": None if classes is None else classes.split(","),
+    }
+    overlap = NMS_IOU if iou is None else iou
+    inputs = find_inputs(files, recursive=recursive, pictures=True, streams=True)
+    drawings = {}
+    if draw is not None:
+        drawings = names.plan_outputs(
+            inputs.paths, draw, ".boxes.png", below=inputs.below, force=force, json=json or ndjson
+        )
+    models = Models(model, threads=threads, device=device, backend=backend)
 
     def work(file: Path) -> out.Row:
         source = names.data_of(file)
         codec, stream, count = _base_of(models, source)
         if head is None:
-            found = codec.detect(stream, score=least)
+            found = codec.detect(stream, score=least, iou=overlap, **options)
         else:
-            found = codec.run(models.detector(codec, head), stream, score=least)
+            found = codec.run(models.detector(codec, head), stream, score=least, nms_iou=overlap, **options)
         if file in drawings:
             picture = _picture_of(models, source)
             drawn = draw_detections(picture, found, least)
@@ -78,14 +131,19 @@ def detect(
         size = {"width": found.width, "height": found.height}
         return {"file": str(file), **size, "bytes_read": count, "detections": found.to_json()}
 
-    raise typer.Exit(out.each(files, "detecting", work, None if json else _show_detections))
+    raise typer.Exit(out.each(inputs.paths, "detecting", work, None if json else _show_detections, ndjson=ndjson))
 
 
 def classify(
     files: _Inputs,
+    recursive: Recursive = False,
     top: Annotated[int, typer.Option("--top", "-k", callback=in_range(1, 80), help="How many classes.")] = 5,
     model: FileModel = None,
+    threads: Threads = None,
+    device: Device = "cpu",
+    backend: Backend = "auto",
     json: Json = False,
+    ndjson: Ndjson = False,
 ) -> None:
     """Say what is in a picture from the base layer.
 
@@ -93,9 +151,11 @@ def classify(
     """
     from vcm.cli import output as out
     from vcm.cli.files import data_of
+    from vcm.cli.inputs import find_inputs
     from vcm.cli.models import Models
 
-    models = Models(model)
+    inputs = find_inputs(files, recursive=recursive, pictures=True, streams=True)
+    models = Models(model, threads=threads, device=device, backend=backend)
 
     def work(file: Path) -> out.Row:
         codec, stream, count = _base_of(models, data_of(file))
@@ -107,7 +167,7 @@ def classify(
         out.say(f"{out.input_name(row['file'])}: {row['bytes_read']:,} bytes read")
         out.print_table(("class", "score"), [(c["label"], f"{c['score']:.3f}") for c in row["classes"]])
 
-    raise typer.Exit(out.each(files, "classifying", work, None if json else show))
+    raise typer.Exit(out.each(inputs.paths, "classifying", work, None if json else show, ndjson=ndjson))
 
 
 def _base_of(models: Models, source: Path | bytes) -> tuple[Codec, Bitstream, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +15,25 @@ from vcm.io.remote import address_of, exists, open_remote, place
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["STREAM", "check_target", "data_of", "is_vcm", "plan_outputs", "shown", "write_picture"]
+__all__ = [
+    "OWN_STEMS", "PICTURES", "STREAM", "check_target", "data_of", "is_vcm", "plan_outputs", "shown", "write_picture",
+]  # fmt: skip
 
 STREAM = Path("-")
 """Names stdin among the inputs and stdout as an output; a file of that name is ``./-``."""
 
-# What nobody expects a VCM file under. Not Pillow's list, which takes longer to import than the rest of a command.
-_PICTURES = frozenset(
-    {".avif", ".bmp", ".gif", ".heic", ".jp2", ".jpeg", ".jpg", ".jxl", ".png", ".tif", ".tiff", ".webp"}
-)
+PICTURES = frozenset(
+    {
+        ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jp2", ".jpeg", ".jpg", ".jxl", ".png", ".ppm", ".tif",
+        ".tiff", ".webp",
+    }
+)  # fmt: skip
+"""What nobody expects a VCM file under, and everybody a picture.
+
+Not Pillow's list, which takes longer to import than the rest of a command.
+"""
+OWN_STEMS = (".decoded", ".boxes")
+"""What ends the names of pictures that are written beside files, before the extension."""
 
 
 def shown(target: Path) -> str:
@@ -31,18 +41,33 @@ def shown(target: Path) -> str:
     return "stdout" if target == STREAM else address_of(target) or str(target)
 
 
-def write_picture(picture: Image.Image, target: Path, exif: bytes | None = None, icc: bytes | None = None) -> None:
-    """To a file, or as a PNG to stdout.
+def write_picture(
+    picture: Image.Image,
+    target: Path,
+    exif: bytes | None = None,
+    icc: bytes | None = None,
+    *,
+    quality: int | None = None,
+    form: str = "png",
+) -> None:
+    """To a file, or to stdout.
+
+    Args:
+        picture: what is written.
+        target: where to.
+        exif, icc: its metadata.
+        quality: as for :func:`vcm.io.save.save_picture`.
+        form: extension of what stdout takes.
 
     Raises:
         OutputError: it cannot be written.
     """
-    from vcm.io.save import picture_bytes, save_picture
+    from vcm.io.save import picture_bytes, picture_format, save_picture
 
     if target == STREAM:
-        write_bytes(picture_bytes(picture, "PNG", exif, icc))
+        write_bytes(picture_bytes(picture, picture_format(f"stdout.{form}"), exif, icc, quality=quality))
     else:
-        save_picture(picture, target, exif, icc)
+        save_picture(picture, target, exif, icc, quality=quality)
 
 
 def data_of(path: Path) -> Path | bytes:
@@ -92,6 +117,7 @@ def plan_outputs(
     output: str | None,
     suffix: str | None,
     *,
+    below: Mapping[Path, Path] | None = None,
     also_read: Sequence[Path] = (),
     force: bool = False,
     json: bool = False,
@@ -104,6 +130,7 @@ def plan_outputs(
             a slash, or ``-`` for stdout. For several inputs a folder, made if it is not there.
         suffix: of the outputs, where ``output`` does not name the file; ``None``: that of each input, where ``output``
             is given. All but ``.vcm`` are pictures.
+        below: where an input is in a folder that was named: its output is there in the folder of ``output``.
         also_read: further files that must not be overwritten.
         force: write over a file that ``output`` names, whatever it is.
         json: a JSON document is to be printed.
@@ -121,14 +148,16 @@ def plan_outputs(
     if output is None:
         targets = [path if path == STREAM else _renamed(path, suffix) for path in inputs]
         _check_targets(inputs, targets, also_read)
-    elif len(inputs) > 1 or output.endswith(("/", os.sep)) or Path(output).is_dir():
+    elif below or len(inputs) > 1 or output.endswith(("/", os.sep)) or Path(output).is_dir():
         folder = place(output)
         if output == str(STREAM) or (folder.exists() and not folder.is_dir()):
             found = "stdout" if output == str(STREAM) else f"the file {output}"
             raise UsageError(f"--output with {len(inputs)} inputs", expected="a folder", found=found)
-        targets = [folder / (f"stdin{suffix or ''}" if p == STREAM else _renamed(p, suffix).name) for p in inputs]
+        names = [Path(f"stdin{suffix or ''}") if p == STREAM else (below or {}).get(p, Path(p.name)) for p in inputs]
+        targets = [folder / _renamed(name, suffix) for name in names]
         _check_targets(inputs, targets, also_read)
-        _make_folder(folder)
+        for parent in sorted({folder, *(target.parent for target in targets)}):
+            _make_folder(parent)
     else:
         targets = [place(output)]
         _check_targets(inputs, targets, also_read)
@@ -171,7 +200,7 @@ def _check_replaced(target: Path, *, vcm: bool) -> None:
     """Refuses to write over what is no earlier output of the command, and a VCM file under a picture's name."""
     from vcm.bitstream import MAGIC
 
-    if vcm and target.suffix.lower() in _PICTURES:
+    if vcm and target.suffix.lower() in PICTURES:
         raise UsageError(f"{target}: the name of a picture", expected="a name ending in .vcm, or --force")
     there = target.is_file() if (address := address_of(target)) is None else exists(address)
     if there and not (vcm and _starts_with(target, MAGIC)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vcm.cli.options import MODEL
 from vcm.cli.output import working
@@ -22,10 +22,16 @@ class Models:
 
     Attributes:
         asked: the value of ``--model``, or ``None``.
+
+    Args:
+        threads, device, backend: as for :func:`vcm.load`.
     """
 
-    def __init__(self, asked: str | None) -> None:
+    def __init__(
+        self, asked: str | None, *, threads: int | None = None, device: str = "cpu", backend: str = "auto"
+    ) -> None:
         self.asked = asked
+        self._options: dict[str, Any] = {"threads": threads, "device": device, "backend": backend}
         # The process is ours: pictures of all sizes that we code are wanted, and Pillow by itself is more careful.
         from PIL import Image
 
@@ -43,7 +49,7 @@ class Models:
 
         Args:
             source: the file or its bytes.
-            base_only: read header and base only.
+            base_only: read header and base only, which is what a cut file may still have.
             layers: how many layers are wanted; a codec that reads the base is enough for one.
 
         Raises:
@@ -94,7 +100,7 @@ class Models:
 
         if name not in self._loaded:
             with working(f"loading {name}"):
-                self._loaded[name] = vcm.load(name)
+                self._loaded[name] = vcm.load(name, **self._options)
         return self._loaded[name]
 
 

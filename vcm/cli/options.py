@@ -14,15 +14,20 @@ from vcm.io.remote import place
 
 __all__ = [
     "MODEL",
+    "Backend",
+    "Device",
     "FileModel",
     "Files",
     "Force",
     "Json",
     "Keep",
     "Model",
+    "Ndjson",
     "Output",
+    "Recursive",
     "Region",
     "Score",
+    "Threads",
     "bpp_option",
     "in_range",
     "quality_option",
@@ -77,7 +82,8 @@ def _four_numbers(value: str | None) -> str | None:
 _MODEL_HELP = "Shipped model or path of weights."
 
 Files = Annotated[
-    list[Path], typer.Argument(metavar="FILE", help="VCM files; - is stdin.", show_default=False, parser=place)
+    list[Path],
+    typer.Argument(metavar="FILE", help="VCM files, or quoted patterns; - is stdin.", show_default=False, parser=place),
 ]
 Keep = Annotated[
     str | None,
@@ -89,6 +95,8 @@ Keep = Annotated[
 ]  # fmt: skip
 Force = Annotated[bool, typer.Option("--force", "-f", help="Write over a file that is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Ndjson = Annotated[bool, typer.Option("--ndjson", help="Print a line of JSON as soon as each input is done.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Take all that is in folders, and in theirs.")]
 Model = Annotated[str, typer.Option("--model", "-m", help=_MODEL_HELP)]
 FileModel = Annotated[
     str | None, typer.Option("--model", "-m", help=_MODEL_HELP, show_default="the one that wrote the file")
@@ -99,17 +107,31 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUT|DIR",
-        help="A file, an address, or - for stdout; a folder for several.",
+        help="A file, an address, or - for stdout; a folder for several, or with -r.",
         show_default="beside FILE",
     ),
 ]
 Region = Annotated[
     str | None,
     typer.Option(
-        "--region", "-r", metavar="X0,Y0,X1,Y1", callback=_four_numbers, show_default="all",
+        "--region", metavar="X0,Y0,X1,Y1", callback=_four_numbers, show_default="all",
         help="The part of the picture between these pixels, ends exclusive.",
     ),
 ]  # fmt: skip
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        callback=in_range(1, 256),
+        help="Of each network under onnxruntime.",
+        show_default="one a core, at most 8",
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="Where networks run: cpu, or cuda, cuda:1 … with torch.")]
+Backend = Annotated[
+    str,
+    typer.Option("--backend", metavar="NAME", help="What runs networks: torch, onnx, or auto, which is onnx on a CPU."),
+]
 Score = Annotated[
     float | None,
     # The number is in vcm.structures, which takes numpy: too slow to import for the help. A test holds them together.

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import typer
 
 from vcm.cli import signals
-from vcm.errors import OutputError, UsageError, VcmError, reason
+from vcm.errors import FormatError, OutputError, UsageError, VcmError, reason
 from vcm.requirements import missing
 
 if TYPE_CHECKING:
@@ -125,6 +125,8 @@ def described(failure: Exception) -> str:
     """What to say of a failure."""
     if isinstance(failure, MemoryError):
         return "out of memory"
+    if isinstance(failure, FormatError) and failure.whole_layers:
+        return f"{failure} (decode with --layers 1 shows what is whole)"
     if isinstance(failure, VcmError | OSError):
         return str(failure)
     if isinstance(failure, ModuleNotFoundError) and (explained := missing(failure)) is not None:
@@ -135,7 +137,11 @@ def described(failure: Exception) -> str:
 
 def print_json(value: Any) -> None:
     """The one JSON document of a command."""
-    _write(f"{json.dumps(value, indent=2, allow_nan=False)}\n")
+    _write(f"{_as_json(value, indent=2)}\n")
+
+
+def _as_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, indent=indent, allow_nan=False)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,)) -> None:
@@ -244,7 +250,12 @@ def steps() -> Iterator[Callable[[str, int, int], None] | None]:
 
 
 def each(
-    paths: Sequence[Path], label: str, work: Callable[[Path], Row], show: Callable[[Row], None] | None = None
+    paths: Sequence[Path],
+    label: str,
+    work: Callable[[Path], Row],
+    show: Callable[[Row], None] | None = None,
+    *,
+    ndjson: bool = False,
 ) -> int:
     """Does ``work`` on each file, with a progress bar on stderr if there are several and somebody is looking.
 
@@ -256,26 +267,39 @@ def each(
         work: called with a file; gives what there is to say of it.
         show: prints that as text. If ``None``, one JSON document with a row for each file is printed at the end: where
             ``work`` failed, the row has ``file`` and ``error``.
+        ndjson: print each row as JSON on a line of its own as soon as it is there.
 
     Returns:
         The exit status: 0, or the greatest of the failures.
+
+    Raises:
+        UsageError: both JSON and lines of it are wanted.
     """
+    if show is None and ndjson:
+        raise UsageError("--json and --ndjson exclude each other", expected="one of them")
     status, rows = 0, []
+
+    def tell(row: Row) -> None:
+        if show is None:
+            rows.append(row)
+        elif ndjson:
+            _write(f"{_as_json(row)}\n")
+        elif "error" not in row:
+            show(row)
+
     state.total = len(paths)
     try:
         for path in _tracked(paths, label):
             state.item = input_name(path)
             try:
-                rows.append(work(path))
-                if show is not None:
-                    show(rows[-1])
+                tell(work(path))
             except (UsageError, StdoutError):
                 raise
             except Exception as failure:
                 if signals.received() is not None:  # a library's wrapping of the interrupt
                     raise
                 status = max(status, failed(failure))
-                rows.append({"file": str(path), "error": described(failure)})
+                tell({"file": str(path), "error": described(failure)})
             state.done += 1
     finally:
         state.item = ""
@@ -306,4 +330,6 @@ def _progress() -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=_console(stderr=True), transient=True)
+    # Rich would print on its own stream what goes to stdout meanwhile: results of a pipe or file would be lost.
+    both = sys.stdout.isatty()
+    return Progress(*columns, console=_console(stderr=True), transient=True, redirect_stdout=both)
