@@ -146,12 +146,13 @@ for call in (lambda: codec.latents(both), lambda: codec.add_head("h", "head.safe
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "tensors, heads of files and costs need torch: pip install 'vcm[torch]'\n" * 2
+    wants = "needs torch, which is not installed: pip install 'vcm[torch]'"
+    assert done.stdout == f"a tensor of latents {wants}\na head's file {wants}\n"
 
 
 def test_no_torch_is_a_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingDependencyError, match="need torch"):
+    with pytest.raises(MissingDependencyError, match="a tensor of latents needs torch"):
         codec("onnx").latents(GOLDEN_FILE)
 
 

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from vcm.bitstream.limits import MAX_QUALITY
-from vcm.errors import OptionError
+from vcm.errors import OptionError, reason
 
 if TYPE_CHECKING:
     import torch
@@ -125,11 +125,16 @@ def device_of(device: str | torch.device) -> torch.device:
     """The device of that name.
 
     Raises:
-        OptionError: torch knows no such device.
+        OptionError: torch knows no such device; or it is not there, has no driver, or no float64.
     """
     import torch
 
     try:
-        return torch.device(device)
+        found = torch.device(device)
     except RuntimeError as error:
         raise OptionError("no such device", expected="cpu, cuda, cuda:1 …", found=device) from error
+    try:
+        torch.empty(0, dtype=torch.float64, device=found)
+    except Exception as error:  # AssertionError without CUDA, RuntimeError without a driver, TypeError without float64
+        raise OptionError(f"device {found} cannot be used", found=reason(error).partition(". ")[0]) from error
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
 import threading
@@ -16,13 +15,13 @@ from PIL import Image
 from vcm.api.arguments import base_scale_of, check_target, kept_of, quality_index, whole_number
 from vcm.api.cost import Cost, count_costs
 from vcm.api.decoding import PictureRows, Region, decode, decode_rows
-from vcm.api.engines import engine_of
+from vcm.api.engines import engine_of, loaded_for
 from vcm.api.many import Outcome, run_many
 from vcm.api.rate import search_quality
 from vcm.api.sources import StreamSource, base_of, items_of, one_or_many, whole_of
 from vcm.bitstream import MAX_QUALITY, BaseLayer, Bitstream, Metadata, SourceKind
 from vcm.codecs.scalable.model import BaseLatents, default_base_scale, picture_array
-from vcm.errors import HeadError, ImageError, LayerError, OptionError
+from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError
 from vcm.io.colours import ProfileUse
 from vcm.io.pictures import SourceImage, load_image
 from vcm.runtime.networks import Array
@@ -45,6 +44,10 @@ Task = Head | Callable[[Latents], Any]
 class Codec:
     """A loaded model. Immutable but for :meth:`add_head`, and safe to share between threads.
 
+    A codec pickles as the path of its weights and what was chosen beside it, so that worker processes and other
+    programs that have that file load it themselves; heads that were added go with it, those that are no files by their
+    own pickling.
+
     Every method that takes one picture or file takes a list, tuple or batch as well, and then gives a list. A batch of
     pictures is a tensor (N, C, H, W), or an array (N, H, W, C) or (N, C, H, W).
 
@@ -56,23 +59,54 @@ class Codec:
     Attributes:
         name: of the model.
         backend: ``torch`` or ``onnx``.
+        device: where networks run, by torch's name: ``cpu``, ``cuda:0`` …
         fingerprint: of the base layers that it writes and reads, 16 hexadecimal digits.
         fingerprint_enhancement: likewise, of its enhancement layers.
 
     Raises:
-        OptionError: torch knows no such device.
+        OptionError: torch knows no such device, or cannot use it.
     """
 
     def __init__(self, loaded: LoadedModel | OnnxCodec, device: str | torch.device = "cpu") -> None:
         self._loaded = loaded
         self._engine = engine_of(loaded, device)
         self._model = self._engine.model
-        self.backend = self._engine.name
+        self.backend, self.device = self._engine.name, self._engine.device
         self.name = loaded.name
         self.fingerprint = self._model.base_fingerprint.hex()
         self.fingerprint_enhancement = self._model.picture_fingerprint.hex()
         self._heads: dict[str, Task] = {"detect": self._engine.detect, "classify": self._engine.classify}
+        self._added: dict[str, tuple[Task | Path, bool]] = {}
         self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Codec {self.name}, {self.backend} on {self.device}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        prints = self.fingerprint, self.fingerprint_enhancement
+        path = self._loaded.path.absolute()
+        return _restored, (path, self.backend, self.device, self._engine.threads, prints, self._added)
+
+    def to(self, device: str | torch.device) -> Codec:
+        """The codec on another device, with the heads that were added; itself where it is there already.
+
+        Heads that are no files are called as they are: their owner moves them. One that onnxruntime runs is run by
+        torch on anything else than a CPU.
+
+        Raises:
+            OptionError: there is no such device, or torch cannot use it.
+            WeightsError: the weights were read for onnxruntime, and their file is not there any more.
+            MissingDependencyError: torch is not installed.
+        """
+        if str(device) == self.device:
+            return self
+        loaded = self._loaded if self.backend == "torch" else loaded_for(self._loaded.path, "torch")
+        return Codec(loaded, device)._with_heads(self._added)
+
+    def _with_heads(self, added: dict[str, tuple[Task | Path, bool]]) -> Codec:
+        for name, (head, allow_other_base) in added.items():
+            self.add_head(name, head, allow_other_base=allow_other_base)
+        return self
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -341,8 +375,8 @@ class Codec:
         engine, count = self._engine.side_by_side(None if jobs is None else whole_number("jobs", jobs, 1, None))
         one = self
         if engine is not self._engine:
-            one = copy.copy(self)
-            one._engine, one._model = engine, engine.model
+            one = object.__new__(Codec)  # no copy.copy, which would load it again, as unpickling does
+            vars(one).update(vars(self), _engine=engine, _model=engine.model)
         work = getattr(one, method)
         inspect.signature(work).bind(None, **options)  # now, not at the first picture
         return run_many(lambda source: work(source, **options), sources, count)
@@ -375,6 +409,8 @@ class Codec:
             if name in self._heads:
                 raise HeadError("a head of that name exists", found=name)
             self._heads = {**self._heads, name: task}
+            kept = Path(head).absolute() if isinstance(head, str | os.PathLike) else head
+            self._added = {**self._added, name: (kept, allow_other_base)}
         return self
 
     @property
@@ -440,6 +476,23 @@ class Codec:
             MissingDependencyError: torch is not installed.
         """
         return count_costs(self._engine.in_torch(self), width, height)
+
+
+def _restored(
+    path: Path, backend: str, device: str, threads: int | None, prints: tuple[str, str],
+    added: dict[str, tuple[Task | Path, bool]],
+) -> Codec:  # fmt: skip
+    """A pickled codec.
+
+    Raises:
+        FingerprintError: its weights are not in that file any more.
+    """
+    codec = Codec(loaded_for(path, backend, threads), device)
+    found = codec.fingerprint, codec.fingerprint_enhancement
+    if found != prints:
+        what = f"{path} has other weights than the codec that was pickled"
+        raise FingerprintError(what, expected=" and ".join(prints), found=" and ".join(found))
+    return codec._with_heads(added)
 
 
 def _file(source: SourceImage, base: BaseLayer, metadata: Metadata) -> Bitstream:

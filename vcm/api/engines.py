@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vcm.codecs.scalable.model import ScalableModel
 from vcm.codecs.scalable.stored import codec_layout
-from vcm.errors import MissingDependencyError
+from vcm.requirements import needing
 from vcm.runtime.networks import Array
 from vcm.structures import Classes, Classification, Detections, Latents
 from vcm.tasks.array_heads import ArrayClassification, ArrayDetection
 from vcm.tasks.protocol import Head
-from vcm.weights.onnx_file import OnnxCodec
+from vcm.weights.onnx_file import OnnxCodec, load_onnx
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vcm.api.codec import Codec
     from vcm.weights.codec_file import LoadedModel
 
-__all__ = ["Engine", "OnnxEngine", "TorchEngine", "engine_of"]
+__all__ = ["Engine", "OnnxEngine", "TorchEngine", "engine_of", "loaded_for"]
 
 
 class Engine(Protocol):
@@ -31,12 +31,16 @@ class Engine(Protocol):
 
     Attributes:
         name: ``torch`` or ``onnx``.
+        device: where networks run, by torch's name.
+        threads: of each network, where that is the engine's to choose.
         model: the codec.
         detect, classify: the heads that ship with it.
         parameters: learned numbers of the codec, heads not counted.
     """
 
     name: str
+    device: str
+    threads: int | None
     model: ScalableModel
     detect: Callable[..., Detections]
     classify: Callable[[Latents], Classification]
@@ -71,10 +75,11 @@ class TorchEngine:
         device: where they run.
 
     Raises:
-        OptionError: torch knows no such device.
+        OptionError: torch knows no such device, or cannot use it.
     """
 
     name = "torch"
+    threads = None
 
     def __init__(self, loaded: LoadedModel, device: str | torch.device) -> None:
         from vcm.api.arguments import device_of
@@ -83,6 +88,7 @@ class TorchEngine:
         from vcm.tasks.detection import DetectionTask
 
         self._device = device_of(device)
+        self.device = str(self._device)
         self.model = torch_model(loaded.model, self._device)
         self.detect: Callable[..., Detections] = DetectionTask(on_device(loaded.detect, self._device))
         self.classify: Callable[[Latents], Classification]
@@ -123,11 +129,12 @@ class OnnxEngine:
         loaded: the codec.
     """
 
-    name = "onnx"
+    name, device = "onnx", "cpu"
 
     def __init__(self, loaded: OnnxCodec) -> None:
         self.model, self._path = loaded.model, loaded.path
         self._loaded = loaded
+        self.threads = loaded.threads
         self._single: OnnxEngine | None = None
         self._lock = threading.Lock()
         a = loaded.model.architecture
@@ -148,7 +155,9 @@ class OnnxEngine:
         Raises:
             MissingDependencyError: torch is not installed.
         """
-        return _torch().from_numpy(array)  # type: ignore[no-any-return]
+        with needing("a tensor of latents"):
+            import torch
+        return torch.from_numpy(array)
 
     def head(self, path: Path) -> Head:
         """See :class:`Engine`.
@@ -156,8 +165,8 @@ class OnnxEngine:
         Raises:
             MissingDependencyError: torch is not installed.
         """
-        _torch()
-        from vcm.weights.head_file import load_head
+        with needing("a head's file"):
+            from vcm.weights.head_file import load_head
 
         loaded = load_head(path)
         return loaded.kind.task(loaded.network, self.detect)
@@ -168,8 +177,8 @@ class OnnxEngine:
         Raises:
             MissingDependencyError: torch is not installed.
         """
-        _torch()
-        from vcm.weights.codec_file import load_weights
+        with needing("a count of costs"):
+            from vcm.weights.codec_file import load_weights
 
         return type(codec)(load_weights(self._path))
 
@@ -187,15 +196,16 @@ class OnnxEngine:
         return self._single, count
 
 
+def loaded_for(path: Path, backend: str, threads: int | None = None) -> LoadedModel | OnnxCodec:
+    """A weights file for ``torch`` or ``onnx``; arguments and errors as of :func:`vcm.load`."""
+    if backend == "onnx":
+        return load_onnx(path, threads=threads)
+    with needing("backend torch"):
+        from vcm.weights.codec_file import load_weights
+
+    return load_weights(path)
+
+
 def engine_of(loaded: LoadedModel | OnnxCodec, device: str | torch.device) -> Engine:
     """The engine for what was loaded."""
     return OnnxEngine(loaded) if isinstance(loaded, OnnxCodec) else TorchEngine(loaded, device)
-
-
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        what = "tensors, heads of files and costs need torch: pip install 'vcm[torch]'"
-        raise MissingDependencyError(what) from error
-    return torch

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 from vcm.api.arguments import Backend, backend_of, whole_number
 from vcm.api.codec import Codec
-from vcm.requirements import needing
+from vcm.api.engines import loaded_for
 from vcm.weights.registry import find_weights
 
 if TYPE_CHECKING:
     import torch
 
-    from vcm.weights.codec_file import LoadedModel
-    from vcm.weights.onnx_file import OnnxCodec
-
-__all__ = ["load", "loaded_for"]
+__all__ = ["load"]
 
 
 def load(
@@ -39,22 +36,11 @@ def load(
             8. Torch's are those of ``torch.set_num_threads``.
 
     Raises:
-        OptionError: there is no such device or backend, or no such pair; or ``threads`` is below 1.
+        OptionError: there is no such device or backend, or no such pair; torch cannot use the device; or ``threads`` is
+            below 1.
         ModelNotFoundError: no such model.
         WeightsError: the file is not a model of ours or is inconsistent.
         MissingDependencyError: the backend is not installed.
     """
     count = None if threads is None else whole_number("threads", threads, 1, None)
     return Codec(loaded_for(find_weights(name), backend_of(backend, device), count), device)
-
-
-def loaded_for(path: Path, backend: str, threads: int | None = None) -> LoadedModel | OnnxCodec:
-    """A weights file for ``torch`` or ``onnx``; arguments as of :func:`load`."""
-    if backend == "onnx":
-        from vcm.weights.onnx_file import load_onnx
-
-        return load_onnx(path, threads=threads)
-    with needing("backend torch"):
-        from vcm.weights.codec_file import load_weights
-
-    return load_weights(path)

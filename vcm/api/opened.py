@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vcm.api.arguments import Backend, backend_of
 from vcm.api.codec import Codec
 from vcm.api.decoding import PictureRows, Region
-from vcm.api.load import loaded_for
+from vcm.api.engines import loaded_for
 from vcm.api.sources import StreamSource, base_of, partial_of, whole_of
 from vcm.bitstream import Bitstream, PartialBitstream
 from vcm.errors import FingerprintError

@@ -92,7 +92,7 @@ class LayerSpan:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Bitstream:
     """One VCM file. Immutable; ``parse(stream.to_bytes()) == stream`` and ``parse(data).to_bytes() == data``.
 
@@ -291,8 +291,16 @@ class Bitstream:
         return Bitstream(self.header, self.chunks[: starts[layers]] if layers < len(starts) else self.chunks)
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """The file; so is ``bytes(stream)``."""
         return b"".join((self.header.pack(), *(chunk.pack() for chunk in self.chunks)))
+
+    def __bytes__(self) -> bytes:
+        return self.to_bytes()
+
+    def __repr__(self) -> str:
+        base, *others = self.layer_names
+        layers = ", ".join([f"{base} {self.header.base_bytes:,}", *others])
+        return f"<Bitstream {self.width}x{self.height}, {self.total_bytes:,} bytes: {layers}>"
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the file in one step: readers see the old file or the new one, and a failure leaves nothing behind.

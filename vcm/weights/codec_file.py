@@ -25,13 +25,18 @@ __all__ = ["LoadedModel", "assemble", "load_weights"]
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """Networks of one weights file, ready to run."""
+    """Networks of one weights file, ready to run.
+
+    Attributes:
+        path: the file.
+    """
 
     name: str
     model: ShippedNetworks
     detect: DetectionHead
     classify: ClassificationHead
     trained: str
+    path: Path
 
 
 def assemble(architecture: Architecture, base_id: str, picture_id: str) -> nn.ModuleDict:
@@ -62,5 +67,5 @@ def load_weights(path: Path) -> LoadedModel:
     model.picture.check()
     return LoadedModel(
         printable_name(meta.get("name", ""), path.stem), model, cast(DetectionHead, modules["detect"]),
-        cast(ClassificationHead, modules["classify"]), printable_text(meta.get("trained")),
+        cast(ClassificationHead, modules["classify"]), printable_text(meta.get("trained")), path,
     )  # fmt: skip

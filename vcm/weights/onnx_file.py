@@ -39,6 +39,12 @@ class OnnxCodec:
     trained: str
     path: Path
 
+    @property
+    def threads(self) -> int | None:
+        """Of each network."""
+        networks = self.model.networks
+        return networks.threads if isinstance(networks, OnnxNetworks) else None
+
     def with_threads(self, threads: int) -> OnnxCodec:
         """The same codec, whose networks have so many threads each; sessions are its own, weights are read again."""
         model, networks = self.model, self.model.networks
