@@ -30,6 +30,14 @@ def test_every_package_is_installed():
     assert sorted(SETUPTOOLS["packages"]) == sorted(_packages())
 
 
+def test_an_editable_install_is_a_path():
+    """Not an import hook, which type checkers and editors do not run: every folder has its link inside ``vcm/``."""
+    for name, folder in SETUPTOOLS["package-dir"].items():
+        assert (ROOT / name.replace(".", "/")).resolve() == ROOT / folder
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["distutils"]
+    assert options["editable_wheel"]["mode"] == "compat"
+
+
 def test_data_files_are_installed():
     packages = _packages()
     for name, folder in packages.items():
