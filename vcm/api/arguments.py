@@ -105,10 +105,11 @@ def base_scale_of(eighths: object) -> int:
     Raises:
         OptionError: it is no such number.
     """
-    if not (isinstance(eighths, Real) and 1 / 128 <= float(eighths) <= 16 and (eighths < 1 or eighths == int(eighths))):
+    value = float(eighths) if isinstance(eighths, Real) else 0.0
+    if not (1 / 128 <= value <= 16 and (value < 1 or value.is_integer())):
         expected = "1 to 16 eighths, whole, or a part of one from 1/128 on"
         raise OptionError("base_scale is out of range", expected=expected, found=eighths)
-    return int(eighths) if eighths >= 1 else 128 + min(127, round(float(eighths) * 128))
+    return int(value) if value >= 1 else 128 + min(127, round(value * 128))
 
 
 def check_target(target_bpp: object) -> None:

@@ -79,7 +79,7 @@ class TorchEngine:
     """
 
     name = "torch"
-    threads = None
+    threads: int | None = None
 
     def __init__(self, loaded: LoadedModel, device: str | torch.device) -> None:
         from vcm.api.arguments import device_of
