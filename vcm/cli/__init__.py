@@ -31,6 +31,7 @@ COMMAND_MODULES = (
     "commands_encode",
     "commands_decode",
     "commands_tasks",
+    "commands_archive",
     "commands_info",
     "commands_carry",
     "commands_show",

@@ -36,7 +36,7 @@ class Address(type(Path())):  # type: ignore[misc]  # the concrete class of this
         return _ADDRESS.sub(r"\1://", self.as_posix(), count=1)
 
     def as_posix(self) -> str:
-        return super().__str__().replace(os.sep, "/")
+        return str(super().__str__()).replace(os.sep, "/")
 
 
 def place(text: str) -> Path:
