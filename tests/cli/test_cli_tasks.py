@@ -178,17 +178,32 @@ def test_bench_without_compressai(run, photo, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "compressai", None)
     monkeypatch.setitem(sys.modules, "compressai.zoo", None)
     before = torch.get_num_threads()
-    got = run("bench", "--image", photo, "--runs", 2, "--threads", 1, "--json")
+    got = run("bench", "--image", photo, "--runs", 2, "--threads", 1, "--quick", "--json")
     assert (got.status, got.err) == (0, "")
     found = json.loads(got.out)
-    assert [t["name"] for t in found["timings"]] == ["encode", "encode, base only", "base decode + detect", "decode"]
+    names = [t["name"] for t in found["timings"]]
+    assert names[:3] == ["encode", "encode, base only", "encode, base only, one core"]
+    assert {"decode + twin", "JPEG decode + twin", "JPEG decode"} <= set(names)
     assert all(t["median_ms"] >= t["fastest_ms"] > 0 for t in found["timings"])
-    assert (found["anchor"], found["ratios"], found["threads"]) == (None, {}, 1)
+    assert (found["anchor"], found["threads"]) == (None, 1)
+    rows = {row["name"]: row for row in found["rows"]}
+    time = {t["name"]: t["median_ms"] for t in found["timings"]}
+    row = rows["machine path, JPEG decode + twin"]
+    assert row["value"] == pytest.approx(time["JPEG decode + twin"] / time["base decode + detect"])
+    assert (row["floor"], row["target"], row["unit"]) == (4, 8, "times")
     assert torch.get_num_threads() == before
-    assert "not installed" in run("bench", "--image", photo, "--runs", 1).out
+    assert "not installed" in run("bench", "--image", photo, "--runs", 1, "--quick").out
 
 
-def test_bench_ratios_with_a_network_in_the_place_of_compressai(run, photo, monkeypatch) -> None:
+def test_bench_says_how_far_a_row_reaches() -> None:
+    from vcm.cli.bench import Row
+
+    assert [Row("", v, "times", 3, 6).verdict for v in (2.9, 3, 6)] == ["below", "floor", "target"]
+    assert [Row("", v, "ms", 45, 20, less=True).verdict for v in (46, 45, 20)] == ["below", "floor", "target"]
+    assert Row("", 1, "ms").verdict == ""
+
+
+def test_bench_with_a_network_in_the_place_of_compressai(run, photo, monkeypatch) -> None:
     import types
 
     updated = []
@@ -212,12 +227,12 @@ def test_bench_ratios_with_a_network_in_the_place_of_compressai(run, photo, monk
     zoo.mbt2018_mean = lambda quality, metric, pretrained: Network()
     monkeypatch.setitem(sys.modules, "compressai", types.ModuleType("compressai"))
     monkeypatch.setitem(sys.modules, "compressai.zoo", zoo)
-    found = json.loads(run("bench", "--image", photo, "--runs", 1, "--json").out)
-    assert "initialised weights" in found["anchor"]["name"]
-    assert len(found["ratios"]) == 4
-    text = run("bench", "--image", photo, "--runs", 1).out
+    found = json.loads(run("bench", "--image", photo, "--runs", 1, "--quick", "--json").out)
+    assert "initialised weights" in found["anchor"]
+    assert [row["verdict"] for row in found["rows"] if "mbt2018" in row["name"]] == ["below"]
+    text = run("bench", "--image", photo, "--runs", 1, "--quick").out
     assert "initialised weights" in text
-    assert text.count("times the speed") == 4
+    assert "decode, its decompress" in text
 
 
 @pytest.mark.parametrize(

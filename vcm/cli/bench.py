@@ -1,16 +1,15 @@
-"""``vcm bench``: times on this machine, beside CompressAI's mbt2018-mean on the same picture."""
+"""``vcm bench``: times on this machine, beside other codecs on the same picture, and how far each is from its aim."""
 
 from __future__ import annotations
 
 import os
 import platform
-import statistics
-import time
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,32 +17,61 @@ import torch
 
 import vcm
 from vcm.cli import output
+from vcm.cli.bench_timing import Timing, beside, cold_start, in_turn
+from vcm.cli.bench_work import compressai, ours, rivals, throughput
 from vcm.io.pictures import load_image
 
 if TYPE_CHECKING:
     from vcm.api import Codec
 
-__all__ = ["Timing", "run_bench"]
+__all__ = ["Row", "run_bench"]
 
 _ANCHOR = "CompressAI mbt2018-mean, quality 4, initialised weights"
-_ABSENT = "CompressAI is not installed, so only our own times follow (pip install 'vcm[compressai]')"
+_ABSENT = "CompressAI is not installed, so nothing is compared with it (pip install 'vcm[compressai]')"
+_LOOP = ["-c", "print(flush=True)\nwhile True: pass"]
+_ENCODE = """
+import sys, numpy, vcm
+codec, pixels = vcm.load(sys.argv[1]), numpy.load(sys.argv[2])
+codec.encode(pixels)
+print(flush=True)
+while True: codec.encode(pixels)
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """The time of one operation.
+class Row:
+    """One measured thing and its aim.
 
     Attributes:
-        name: the operation.
-        median_ms, fastest_ms: over the runs after one warm-up, milliseconds.
+        name: the thing.
+        value: measured.
+        unit: ``times``, ``ms``, ``s`` or ``MB``.
+        floor: what it must reach: at least, or where ``less`` at most. ``None`` for what is only shown.
+        target: what it should reach.
+        less: whether less is better.
     """
 
     name: str
-    median_ms: float
-    fastest_ms: float
+    value: float
+    unit: str
+    floor: float | None = None
+    target: float | None = None
+    less: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """``target``, ``floor`` or ``below``: how far it reaches; empty where there is no aim."""
+        if self.floor is None or self.target is None:
+            return ""
+        sign = -1 if self.less else 1
+        if sign * self.value >= sign * self.target:
+            return "target"
+        return "floor" if sign * self.value >= sign * self.floor else "below"
 
 
-def run_bench(image: Path | None, model: str, *, runs: int, threads: int | None, json: bool) -> None:
+def run_bench(
+    image: Path | None, model: str, *, runs: int, threads: int | None, quick: bool, pictures: int, json: bool
+) -> None:
     """Times everything and prints it.
 
     Args:
@@ -51,19 +79,25 @@ def run_bench(image: Path | None, model: str, *, runs: int, threads: int | None,
         model: shipped model or path of weights.
         runs: timed runs of each operation, after one that is not counted.
         threads: of torch and onnxruntime, or ``None`` to leave them.
+        quick: operations in this process only.
+        pictures: of the throughput.
         json: print one JSON document.
 
     Raises:
         VcmError: as loading, reading and coding say.
     """
     pixels, name = _picture(image)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     with output.working(f"loading {model}"):
-        codec = vcm.load(model, threads=threads)
+        codec, single = vcm.load(model, threads=threads), vcm.load(model, threads=1)
     with _threads(threads):
-        ours = _ours(codec, pixels, runs)
-        anchor = _anchor(pixels, runs)
+        anchor = compressai(pixels)
+        timings = in_turn({**ours(codec, single, pixels), **rivals(codec, pixels), **anchor}, runs)
+        rows = _rows({timing.name: timing.median_ms for timing in timings})
+        if not quick:
+            rows += [*_cold(codec, pixels, model, runs), *_crowded(codec, pixels, model, runs)]
+            rows += _many(throughput(codec, pixels, pictures))
         used = torch.get_num_threads()
-    ratios = _ratios(ours, anchor)
     height, width, _ = pixels.shape
     if json:
         output.print_json(
@@ -76,26 +110,91 @@ def run_bench(image: Path | None, model: str, *, runs: int, threads: int | None,
                 "runs": runs,
                 "threads": used,
                 "machine": _machine(),
+                "load": load,
                 "torch": torch.__version__,
-                "timings": [asdict(timing) for timing in ours],
-                "anchor": {"name": _ANCHOR, "timings": [asdict(timing) for timing in anchor]} if anchor else None,
-                "ratios": ratios,
+                "anchor": _ANCHOR if anchor else None,
+                "timings": [asdict(timing) for timing in timings],
+                "rows": [{**asdict(row), "verdict": row.verdict} for row in rows],
             }
         )
         return
-    output.say(f"{name}, {width}x{height}; {codec.name} by {codec.backend}; median of {runs} after a warm-up")
+    output.say(f"{name}, {width}x{height}; {codec.name} by {codec.backend}; medians of {runs} in turn, after a warm-up")
     output.say(f"{_machine()}, {used} thread{'' if used == 1 else 's'}, torch {torch.__version__}")
-    rows = [(timing.name, f"{timing.median_ms:.1f}", f"{timing.fastest_ms:.1f}") for timing in ours]
+    if load > 0.5:
+        output.say(f"Other processes wanted {load:.1f} cores before this began: the times are not those of the machine")
+    _print(timings, rows)
+    output.say(f"mbt2018-mean: {_ANCHOR}; its bits and pictures mean nothing here" if anchor else _ABSENT)
+
+
+def _print(timings: list[Timing], rows: list[Row]) -> None:
+    output.print_table(
+        ("operation", "median ms", "fastest ms"),
+        [(timing.name, f"{timing.median_ms:.1f}", f"{timing.fastest_ms:.1f}") for timing in timings],
+    )
+    shown = []
+    for row in rows:
+        aims = [f"{'≤' if row.less else '≥'} {aim:g}" if aim is not None else "" for aim in (row.floor, row.target)]
+        shown.append((row.name, f"{row.value:.3g} {row.unit}", *aims, row.verdict))
+    output.print_table(("", "measured", "floor", "target", "reaches"), shown, left=(0, 4))
+
+
+def _rows(ms: dict[str, float]) -> list[Row]:
+    """What follows from times of operations."""
+    rows = []
+    if "mbt2018-mean compress" in ms:
+        rows += [
+            Row("encode, mbt2018-mean's compress", ms["mbt2018-mean compress"] / ms["encode"], "times", 3, 6),
+            Row("decode, its decompress", ms["mbt2018-mean decompress"] / ms["decode"], "times", 4, 8),
+        ]
+    path = ms["base decode + detect"]
+    jpeg = ms["encode, base only"] / ms["JPEG encode, quality 75"]
     rows += [
-        (f"mbt2018-mean {timing.name}", f"{timing.median_ms:.1f}", f"{timing.fastest_ms:.1f}") for timing in anchor
+        Row("base-only encode, one core", ms["encode, base only, one core"], "ms", 45, 20, less=True),
+        Row("base-only encode, of JPEG's encode", jpeg, "times", less=True),
+        Row("base decode + detect", path, "ms", 15, 8, less=True),
+        Row("base decode + detect, one core", ms["base decode + detect, one core"], "ms", less=True),
+        Row("machine path, decode + twin", ms["decode + twin"] / path, "times", 12, 25),
+        Row("machine path, JPEG decode + twin", ms["JPEG decode + twin"] / path, "times", 4, 8),
     ]
-    output.print_table(("operation", "median ms", "fastest ms"), rows)
-    if not anchor:
-        output.say(_ABSENT)
-        return
-    output.say(f"Beside {_ANCHOR}: its bits and pictures mean nothing here, only its work")
-    for what, ratio in ratios.items():
-        output.say(f"{what}: {ratio:.2f} times the speed")
+    if "AVIF encode, speed 6" in ms:
+        rows += [
+            Row("encode, AVIF's encode", ms["AVIF encode, speed 6"] / ms["encode"], "times"),
+            Row("decode, AVIF's decode", ms["AVIF decode"] / ms["decode"], "times"),
+        ]
+    return rows
+
+
+def _cold(codec: Codec, pixels: npt.NDArray[np.uint8], model: str, runs: int) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder, output.working("vcm detect from the shell"):
+        file = Path(folder) / "a.vcm"
+        codec.encode(pixels).save(file)
+        cold = cold_start(["detect", str(file), "--model", model], runs)
+    if cold is None:
+        return []
+    return [
+        Row("vcm detect, from the shell", cold.seconds, "s", 0.7, 0.4, less=True),
+        Row("vcm detect, most memory", cold.megabytes, "MB", 250, 150, less=True),
+    ]
+
+
+def _crowded(codec: Codec, pixels: npt.NDArray[np.uint8], model: str, runs: int) -> list[Row]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as folder, output.working("encode beside other processes"):
+        array = Path(folder) / "a.npy"
+        np.save(array, pixels)
+        loops = f"encode beside {cores} busy loop{'' if cores == 1 else 's'}"
+        others = {loops: [_LOOP] * cores, "encode beside another": [["-c", _ENCODE, model, str(array)]]}
+        slower = beside(lambda: codec.encode(pixels), others, runs)
+    floors = {loops: 3.0, "encode beside another": 3.0}
+    return [Row(name, value, "times", floors[name], 2, less=True) for name, value in slower.items()]
+
+
+def _many(rates: dict[str, tuple[float, float]]) -> list[Row]:
+    rows = []
+    for name, (one, many) in rates.items():
+        rows += [Row(f"{name}, pictures/s of one by one", many / one, "times", 1.3, 1.8)]
+        rows += [Row(f"{name}, pictures/s", many, "/s")]
+    return rows
 
 
 def _picture(image: Path | None) -> tuple[npt.NDArray[np.uint8], str]:
@@ -118,59 +217,3 @@ def _threads(count: int | None) -> Iterator[None]:
 
 def _machine() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-
-
-def _time(name: str, work: Callable[[], object], runs: int) -> Timing:
-    with output.working(name):
-        work()
-        times = []
-        for _ in range(runs):
-            start = time.perf_counter()
-            work()
-            times.append((time.perf_counter() - start) * 1e3)
-    return Timing(name, statistics.median(times), min(times))
-
-
-def _ours(codec: Codec, pixels: npt.NDArray[np.uint8], runs: int) -> list[Timing]:
-    data = codec.encode(pixels).to_bytes()
-    return [
-        _time("encode", lambda: codec.encode(pixels).to_bytes(), runs),
-        _time("encode, base only", lambda: codec.encode(pixels, base_only=True).to_bytes(), runs),
-        _time("base decode + detect", lambda: codec.detect(data), runs),
-        _time("decode", lambda: codec.decode(data), runs),
-    ]
-
-
-def _anchor(pixels: npt.NDArray[np.uint8], runs: int) -> list[Timing]:
-    """Times of mbt2018-mean; none where CompressAI is not installed. It takes seconds to import, so not before."""
-    try:
-        with output.working("importing CompressAI"):
-            from compressai.zoo import mbt2018_mean
-    except ImportError:
-        return []
-    network: Any = mbt2018_mean(quality=4, metric="mse", pretrained=False).eval()
-    network.update(force=True)
-    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-    # The network takes sides that are multiples of 64; padding is part of its work as it is of ours.
-    padding = (0, -x.shape[3] % 64, 0, -x.shape[2] % 64)
-    x = torch.nn.functional.pad(x, padding, mode="replicate")
-    with torch.inference_mode():
-        coded = network.compress(x)
-        return [
-            _time("compress", lambda: network.compress(x), runs),
-            _time("decompress", lambda: network.decompress(coded["strings"], coded["shape"]), runs),
-        ]
-
-
-def _ratios(ours: list[Timing], anchor: list[Timing]) -> dict[str, float]:
-    """How many times as fast as the anchor each of our operations is."""
-    if not anchor:
-        return {}
-    mine = {timing.name: timing.median_ms for timing in ours}
-    theirs = {timing.name: timing.median_ms for timing in anchor}
-    return {
-        "encode": theirs["compress"] / mine["encode"],
-        "encode, base only": theirs["compress"] / mine["encode, base only"],
-        "base decode + detect, against its decoding alone": theirs["decompress"] / mine["base decode + detect"],
-        "decode": theirs["decompress"] / mine["decode"],
-    }

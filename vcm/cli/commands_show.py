@@ -39,13 +39,20 @@ def bench(
         int | None,
         typer.Option("--threads", "-t", callback=in_range(1, 256), help="Of torch.", show_default="torch's choice"),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Operations only: no new processes, no busy cores, no batches.")
+    ] = False,
+    pictures: Annotated[
+        int, typer.Option("--pictures", callback=in_range(8, 100_000), help="Of the batches whose rate is taken.")
+    ] = 200,
     model: Model = MODEL,
     json: Json = False,
 ) -> None:
-    """Time this machine, beside CompressAI's mbt2018-mean.
+    """Time this machine, beside JPEG, AVIF and CompressAI.
 
-    Where CompressAI is not installed, only our own times are printed.
+    Each row has what it must reach (floor) and should reach (target), in medians of runs that take turns. Rows of
+    CompressAI's mbt2018-mean are left out where it is not installed.
     """
     from vcm.cli.bench import run_bench
 
-    run_bench(image, model, runs=runs, threads=threads, json=json)
+    run_bench(image, model, runs=runs, threads=threads, quick=quick, pictures=pictures, json=json)
