@@ -26,6 +26,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelNotFoundError",
     "OptionError",
+    "OtherPictureError",
     "OutputError",
     "StaleBaseError",
     "TrainingError",
@@ -160,6 +161,10 @@ class TrunkError(WeightsError):
 
 class ImageError(VcmError):
     """A picture cannot be read, or has a size or mode that cannot be coded."""
+
+
+class OtherPictureError(ImageError):
+    """A picture is not the one that a file's base was coded from."""
 
 
 class InputError(VcmError):

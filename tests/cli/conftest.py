@@ -79,7 +79,10 @@ class FakeCodec:
         picture.save(png, "PNG")
         return Layer(ChunkKind.ENHANCEMENT, 500, ENHANCEMENT, 10, (png.getvalue() + bytes(int(quality)),))
 
-    def enhance(self, source: Any, image: Any, *, quality: float = 50, target_bpp: float | None = None) -> Bitstream:
+    def enhance(
+        self, source: Any, image: Any, *, quality: float = 50, target_bpp: float | None = None,
+        allow_other_picture: bool = False,
+    ) -> Bitstream:  # fmt: skip
         stream = whole_of(source)
         if stream.enhancement is not None:
             raise LayerError("the file has its enhancement already")

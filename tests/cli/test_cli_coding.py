@@ -245,3 +245,25 @@ def test_names_are_data(run, photo, tmp_path) -> None:
     one_line(got)
     assert run("encode", "").status == 2
     assert run("encode", "/").status == 2
+
+
+def test_enhance_refuses_another_photograph_unless_forced(run, codec, monkeypatch, photo, tmp_path) -> None:
+    from vcm.errors import OtherPictureError
+
+    whole = codec.enhance
+
+    def enhance(source: object, image: object, *, allow_other_picture: bool = False, **options: object) -> object:
+        if not allow_other_picture:
+            raise OtherPictureError("another picture", expected="0.65", found="1.02")
+        return whole(source, image, **options)
+
+    monkeypatch.setattr(codec, "enhance", enhance, raising=False)
+    file = tmp_path / "a.vcm"
+    run("encode", photo, "--base-only", "-o", file)
+    before = file.read_bytes()
+    got = run("enhance", file, photo)
+    assert got.status == 1
+    assert one_line(got).endswith("another picture: expected 0.65, found 1.02 (--force takes it all the same)\n")
+    assert file.read_bytes() == before
+    assert run("enhance", file, photo, "--force").status == 0
+    assert read(file).layer_names == ("base", "enhancement")

@@ -20,8 +20,9 @@ from vcm.api.many import Outcome, run_many
 from vcm.api.rate import search_quality
 from vcm.api.sources import StreamSource, base_of, items_of, one_or_many, whole_of
 from vcm.bitstream import MAX_QUALITY, BaseLayer, Bitstream, Metadata, SourceKind
+from vcm.codecs.scalable.likeness import MOST_DISTANCE, base_distance
 from vcm.codecs.scalable.model import BaseLatents, default_base_scale, picture_array
-from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError
+from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError, OtherPictureError
 from vcm.io.colours import ProfileUse
 from vcm.io.pictures import SourceImage, load_image
 from vcm.runtime.networks import Array
@@ -173,10 +174,17 @@ class Codec:
         *,
         quality: float = ...,
         target_bpp: float | None = ...,
+        allow_other_picture: bool = ...,
     ) -> list[Bitstream]: ...
     @overload
     def enhance(
-        self, source: StreamSource, image: ImageSource, *, quality: float = ..., target_bpp: float | None = ...
+        self,
+        source: StreamSource,
+        image: ImageSource,
+        *,
+        quality: float = ...,
+        target_bpp: float | None = ...,
+        allow_other_picture: bool = ...,
     ) -> Bitstream: ...
     def enhance(
         self,
@@ -185,6 +193,7 @@ class Codec:
         *,
         quality: float = 50,
         target_bpp: float | None = None,
+        allow_other_picture: bool = False,
     ) -> Bitstream | list[Bitstream]:
         """Append the enhancement layer to a base-only file.
 
@@ -193,9 +202,13 @@ class Codec:
             image: the picture that it was encoded from, or a list or batch of as many.
             quality: of the enhancement layer, 0 … 100.
             target_bpp: of the whole file.
+            allow_other_picture: do not compare the picture's own base with the file's. It must have its size all the
+                same.
 
         Raises:
             LayerError: the file has an enhancement layer already.
+            OtherPictureError: the picture's base is not that of the file. A photograph that was edited or saved again
+                passes, and so does any where the base has under 100 latent positions.
             ImageError: the picture has another size than the file says.
             FingerprintError: the base was written by other weights.
             OptionError: an option is out of range, or the lists differ in length.
@@ -205,7 +218,8 @@ class Codec:
             if files is None or images is None or len(files) != len(images):
                 raise OptionError("files and pictures come as two lists of one length")
             pairs = zip(files, images, strict=True)
-            return [self.enhance(one, picture, quality=quality, target_bpp=target_bpp) for one, picture in pairs]
+            options: dict[str, Any] = {"target_bpp": target_bpp, "allow_other_picture": allow_other_picture}
+            return [self.enhance(one, picture, quality=quality, **options) for one, picture in pairs]
         index = quality_index("quality", quality)
         check_target(target_bpp)
         file = whole_of(source)  # type: ignore[arg-type]  # a list was dealt with above
@@ -218,8 +232,20 @@ class Codec:
         found, expected = f"{picture.width}x{picture.height}", f"{file.width}x{file.height}"
         if found != expected:
             raise ImageError("the picture is not the one that the file was made from", expected=expected, found=found)
-        x = picture_array(picture.pixels)
-        return self._add_picture(file, x, self._base(file), index, target_bpp)
+        x, latents = picture_array(picture.pixels), self._base(file)
+        if not allow_other_picture:
+            self._check_picture(x, file, latents)
+        return self._add_picture(file, x, latents, index, target_bpp)
+
+    def _check_picture(self, x: Array, file: Bitstream, latents: BaseLatents) -> None:
+        """Raises :class:`OtherPictureError` unless the base of picture ``x`` is like the file's."""
+        y = self._model.analyse_base(x, file.base_scale)
+        own = self._model.encode_base(y, latents.source_size, file.base_scale, latents.quality_index)[1]
+        distance = base_distance(own.fixed, latents.fixed)
+        if distance is not None and distance > MOST_DISTANCE:
+            what = "another picture than the one that the file was made from"
+            expected = f"a base at a distance of at most {MOST_DISTANCE}"
+            raise OtherPictureError(what, expected=expected, found=f"{distance:.2f}")
 
     def _add_picture(
         self, file: Bitstream, x: Array, latents: BaseLatents, quality: int, target: float | None

@@ -131,7 +131,8 @@ def enhance(
 ) -> None:
     """Append the picture layer to a file that has its base only.
 
-    FILE is replaced, in one step, unless --output names another.
+    FILE is replaced, in one step, unless --output names another. A picture whose base is not FILE's is refused without
+    --force.
     """
     from vcm.cli import files
     from vcm.cli import output as out
@@ -150,7 +151,13 @@ def enhance(
     def work(file: Path) -> out.Row:
         data = files.data_of(file)
         codec = Models(model, threads=threads, device=device, backend=backend).open(data, base_only=True)[0]
-        stream = codec.enhance(data, files.data_of(image), quality=50 if quality is None else quality, target_bpp=bpp)
+        stream = codec.enhance(
+            data,
+            files.data_of(image),
+            quality=50 if quality is None else quality,
+            target_bpp=bpp,
+            allow_other_picture=force,
+        )
         return _written(stream, file, target)
 
     raise typer.Exit(out.each([file], "enhancing", work, None if json else _show))

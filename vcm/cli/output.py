@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import typer
 
 from vcm.cli import signals
-from vcm.errors import FormatError, OutputError, UsageError, VcmError, reason
+from vcm.errors import FormatError, OtherPictureError, OutputError, UsageError, VcmError, reason
 from vcm.requirements import missing
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def described(failure: Exception) -> str:
         return "out of memory"
     if isinstance(failure, FormatError) and failure.whole_layers:
         return f"{failure} (decode with --layers 1 shows what is whole)"
+    if isinstance(failure, OtherPictureError):
+        return f"{failure} (--force takes it all the same)"
     if isinstance(failure, VcmError | OSError):
         return str(failure)
     if isinstance(failure, ModuleNotFoundError) and (explained := missing(failure)) is not None:
