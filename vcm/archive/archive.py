@@ -160,8 +160,8 @@ class Archive:
         rows = self._run(
             f"SELECT {_PICTURE}, label, score, x1, y1, x2, y2, category_id, head, coalesce({matching}, FALSE) "
             "FROM detections WHERE picture IN (SELECT unnest(?)) AND list_contains(?, camera) "
-            "AND list_contains(?, day) ORDER BY score DESC, head, x1, y1",
-            (*values, pictures, cameras, days),
+            f"AND list_contains(?, day) AND {query.where} ORDER BY score DESC, head, x1, y1",
+            (*values, pictures, cameras, days, *query.where_values),
         ).fetchall()
         objects: dict[str, list[Found]] = {picture: [] for picture in pictures}
         about: dict[str, tuple[Any, ...]] = {}
