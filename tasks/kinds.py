@@ -6,9 +6,11 @@ segmentation = "my_package.segmentation:KIND"      # a HeadKind
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -20,7 +22,16 @@ from vcm.tasks.classification import ClassificationHead, ClassificationTask
 from vcm.tasks.detection import DetectionHead, DetectionTask
 from vcm.tasks.keypoints import KeypointHead, KeypointTask
 from vcm.tasks.protocol import Detect, Head
-from vcm.tasks.shapes import ClassificationShape, DetectionShape, KeypointShape
+from vcm.tasks.shapes import (
+    ClassificationShape,
+    DetectionShape,
+    EmbeddingShape,
+    KeypointShape,
+    SegmentationShape,
+    SingleLabelShape,
+    TorchvisionShape,
+)
+from vcm.tasks.whole import EmbeddingHead, SegmentationHead, SingleLabelHead, WholeTask
 
 __all__ = ["HeadKind", "head_kinds", "kind_of"]
 
@@ -31,7 +42,8 @@ class HeadKind:
 
     Attributes:
         name: in head files.
-        network: class of the module. It has ``spec`` (a :class:`vcm.LatentSpec`), ``shape``, ``names`` (a
+        network: class of the module, or ``module:Class`` where importing it takes long. It has ``spec`` (a
+            :class:`vcm.LatentSpec`), ``shape``, ``names`` (a
             :class:`vcm.structures.Classes`, or names alone), and may have ``check()``, which refuses weights by
             :class:`vcm.errors.WeightsError`.
         shape: class of its shape: a frozen dataclass of numbers that refuses by :class:`vcm.errors.OptionError` what
@@ -42,10 +54,23 @@ class HeadKind:
     """
 
     name: str
-    network: type[nn.Module]
+    network: type[nn.Module] | str
     shape: type[Any]
     build: Callable[[LatentSpec, Classes, Any], nn.Module]
     task: Callable[[Any, Detect], Head]
+
+    @property
+    def class_name(self) -> str:
+        """Of the module."""
+        return self.network.rpartition(":")[2] if isinstance(self.network, str) else self.network.__name__
+
+    def made(self, module: object) -> bool:
+        """Whether a module is of this kind."""
+        if not isinstance(self.network, str):
+            return isinstance(module, self.network)
+        home, _, name = self.network.partition(":")
+        loaded = sys.modules.get(home)  # what was not imported has made nothing
+        return loaded is not None and type(module) is getattr(loaded, name)
 
 
 def _detection(spec: LatentSpec, names: Classes, shape: DetectionShape) -> nn.Module:
@@ -60,6 +85,23 @@ def _keypoints(spec: LatentSpec, names: Classes, shape: KeypointShape) -> nn.Mod
     return KeypointHead(spec, names.names, shape)
 
 
+_TORCHVISION = "vcm.tasks.torchvision_heads"
+
+
+def _detector(name: str, class_name: str) -> HeadKind:
+    """A detector of torchvision's, which is imported when there is need of it."""
+
+    def build(spec: LatentSpec, names: Classes, shape: TorchvisionShape) -> nn.Module:
+        module: nn.Module = getattr(import_module(_TORCHVISION), class_name)(spec, names, shape)
+        return module
+
+    def task(network: Any, _: Detect) -> Head:
+        head: Head = import_module(_TORCHVISION).LatentDetector(network)
+        return head
+
+    return HeadKind(name, f"{_TORCHVISION}:{class_name}", TorchvisionShape, build, task)
+
+
 _OURS = (
     HeadKind("detection", DetectionHead, DetectionShape, _detection, lambda network, _: DetectionTask(network)),
     HeadKind(
@@ -67,6 +109,13 @@ _OURS = (
         lambda network, _: ClassificationTask(network),
     ),
     HeadKind("keypoints", KeypointHead, KeypointShape, _keypoints, KeypointTask),
+    HeadKind("single-label", SingleLabelHead, SingleLabelShape, SingleLabelHead, lambda network, _: WholeTask(network)),
+    HeadKind(
+        "segmentation", SegmentationHead, SegmentationShape, SegmentationHead, lambda network, _: WholeTask(network)
+    ),
+    HeadKind("embedding", EmbeddingHead, EmbeddingShape, EmbeddingHead, lambda network, _: WholeTask(network)),
+    _detector("fcos", "FcosHead"), _detector("retinanet", "RetinaNetHead"), _detector("faster_rcnn", "FasterRcnnHead"),
+    _detector("mask_rcnn", "MaskRcnnHead"), _detector("keypoint_rcnn", "KeypointRcnnHead"),
 )  # fmt: skip
 
 
@@ -87,7 +136,7 @@ def kind_of(network: object) -> HeadKind:
         HeadError: it is of no kind.
     """
     for kind in head_kinds().values():
-        if isinstance(network, kind.network):
+        if kind.made(network):
             return kind
-    expected = ", ".join(kind.network.__name__ for kind in head_kinds().values())
+    expected = ", ".join(kind.class_name for kind in head_kinds().values())
     raise HeadError("no kind of head", expected=expected, found=type(network).__name__)

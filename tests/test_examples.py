@@ -42,6 +42,16 @@ def test_bring_a_head(run) -> None:
     assert "a face: True" in said
 
 
+def test_torchvision_head(run) -> None:
+    said = run("torchvision_head.py", "--steps", "80")
+    rows = re.findall(r"^(True|False) \[(.*?)\] true: \[(.*?)\]", said, flags=re.M)
+    assert sum(row[0] == "True" for row in rows) >= 7  # of 8; all where it was written
+    for _, found, true in rows:
+        one, other = ([int(v) for v in part.split(",")] for part in (found, true))
+        assert max(abs(a - b) for a, b in zip(one, other, strict=True)) < 24
+    assert len((FOLDER / "torchvision_head.py").read_text().splitlines()) < 60
+
+
 def test_rate_curve(run, tmp_path: Path) -> None:
     said = run("rate_curve.py", "--codecs", "jpeg,webp", "--out", "curves")
     better = re.search(r"^webp: (-\d+\.\d) % bits against jpeg", said, flags=re.M)

@@ -51,9 +51,12 @@ if TYPE_CHECKING:
     from vcm.structures import Classification as Classification
     from vcm.structures import Detection as Detection
     from vcm.structures import Detections as Detections
+    from vcm.structures import Embedding as Embedding
+    from vcm.structures import InstanceMasks as InstanceMasks
     from vcm.structures import Keypoints as Keypoints
     from vcm.structures import Latents as Latents
     from vcm.structures import LatentSpec as LatentSpec
+    from vcm.structures import Segmentation as Segmentation
     from vcm.twin import PixelTwin as PixelTwin
     from vcm.twin import load_twin as load_twin
     from vcm.weights.registry import ModelInfo as ModelInfo
@@ -78,7 +81,9 @@ _HOME = {
     "Cost": "vcm.api",
     "Detection": "vcm.structures",
     "Detections": "vcm.structures",
+    "Embedding": "vcm.structures",
     "Header": "vcm.bitstream",
+    "InstanceMasks": "vcm.structures",
     "Keypoints": "vcm.structures",
     "LatentSpec": "vcm.structures",
     "Latents": "vcm.structures",
@@ -92,6 +97,7 @@ _HOME = {
     "PictureRows": "vcm.api",
     "PixelTwin": "vcm.twin",
     "RateWarning": "vcm.api",
+    "Segmentation": "vcm.structures",
     "SourceKind": "vcm.bitstream",
     "TwinInfo": "vcm.weights.registry",
     "VcmError": "vcm.errors",

@@ -26,7 +26,7 @@ from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, Opti
 from vcm.io.colours import ProfileUse
 from vcm.io.pictures import SourceImage, load_image
 from vcm.runtime.networks import Array
-from vcm.structures import DEFAULT_SCORE, Classification, Detections, Keypoints, Latents, LatentSpec
+from vcm.structures import DEFAULT_SCORE, Classification, Detections, Latents, LatentSpec, Result
 from vcm.tasks.postprocessing import MAX_DETECTIONS, NMS_IOU
 from vcm.tasks.protocol import Head, OtherBase
 
@@ -469,8 +469,7 @@ class Codec:
             options: for the head, such as ``score=0.3`` for a detection head.
 
         Returns:
-            what the head gives; in :class:`Detections`, :class:`Classification` and :class:`Keypoints` with the bytes
-            that were read.
+            what the head gives; in results of ours (:data:`vcm.structures.Result`) with the bytes that were read.
 
         Raises:
             HeadError: no head of that name.
@@ -482,8 +481,7 @@ class Codec:
         def one(file: StreamSource) -> Any:
             latents, count = self._latents(file, own=own)
             found = head(latents, **options)
-            typed = isinstance(found, Detections | Classification | Keypoints)
-            return replace(found, bytes_read=count) if typed else found
+            return replace(found, bytes_read=count) if isinstance(found, Result) else found
 
         files = items_of(source)
         return one(source) if files is None else [one(file) for file in files]  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def train_head(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="YAML; see configs/heads/keypoints.yaml.", show_default=False)
+        Path, typer.Argument(metavar="CONFIG", help="YAML; configs/heads has one a kind of head.", show_default=False)
     ],
     features: Annotated[
         list[str] | None,
@@ -40,11 +40,74 @@ def train_head(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Train a keypoint head on frozen features and test it.
+    """Train a head on frozen latents and test it.
 
-    The same head is trained on the codec's base latents, on its pixel twin's features and on a random trunk's. Weights
-    and report.json go to the configuration's folder.
+    The same head is trained on the codec's base latents and, if the configuration says so, on its pixel twin's features
+    and a random trunk's. Weights and report.json go to the configuration's folder.
     """
+    from vcm.training.latent_heads.config import kind_in
+
+    if kind_in(config) == "keypoints":
+        _keypoints(config, features, minutes, overrides, json)
+    else:
+        _latent_head(config, tuple(features or ()), minutes, tuple(overrides or ()), json)
+
+
+def _latent_head(
+    config: Path, features: tuple[str, ...], minutes: float | None, overrides: tuple[str, ...], json: bool
+) -> None:
+    import json as encoder
+
+    from vcm.cli import head_curves
+    from vcm.cli import output as out
+    from vcm.io.files import write_atomically
+    from vcm.training.data.keypoints import is_test
+    from vcm.training.latent_heads.run import train_latent_head
+
+    with out.steps() as progress:
+        run = train_latent_head(config, overrides=overrides, features=features, minutes=minutes, progress=progress)
+        plan, share = run.config, run.test_share
+        files = {head.features: head.weights for head in run.heads}
+        curves = []
+        if "base" in files:
+            curves = [
+                head_curves.measure(
+                    files["base"], folder, plan.qualities, model=plan.weights, twin=plan.twin,
+                    ceiling=files.get("twin"), chosen=lambda p: not share or is_test(p.name, share), progress=progress,
+                )
+                for folder in run.test
+            ]  # fmt: skip
+    report: dict[str, Any] = {
+        "config": plan.model_dump(mode="json"),
+        "train": {"pictures": run.pictures, "classes": len(run.names)},
+        "heads": {
+            head.features: {
+                "weights": str(head.weights), "steps": head.steps, "finished": head.finished, "views": head.views,
+                "loss": round(head.loss, 4), "bank_bpp": round(head.bpp, 5),
+                "views_a_minute": round(head.pictures_a_minute),
+            }
+            for head in run.heads
+        },
+        "test": [head_curves.report(curve) for curve in curves],
+    }  # fmt: skip
+    target = plan.out / "report.json"
+    write_atomically(target, encoder.dumps(report, indent=2, allow_nan=False))
+    if json:
+        out.print_json(report)
+        return
+    for curve in curves:
+        out.say(f"{curve.data}: {curve.pictures} pictures")
+        head_curves.show(curve)
+    for head in run.heads:
+        if not head.finished:
+            out.line(f"warning: time was up: the {head.features} head stopped at step {head.steps}")
+        out.say(f"{head.weights}: {head.steps} steps, {head.pictures_a_minute:.0f} views a minute")
+    out.say(f"{run.pictures} pictures learned from: {target}")
+
+
+def _keypoints(
+    config: Path, features: list[str] | None, minutes: float | None, overrides: list[str] | None, json: bool
+) -> None:
     import json as encoder
 
     from vcm.cli import output as out
