@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,8 +18,10 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from vcm.errors import HeadError, OptionError
+from vcm.errors import HeadError
 from vcm.structures import DEFAULT_SCORE, Classes, Detections, InstanceMasks, Keypoints, Latents, LatentSpec
+from vcm.structures.classes import class_indexes
+from vcm.tasks.postprocessing import MAX_DETECTIONS, check_options, suppress
 from vcm.tasks.protocol import HeadSpec
 from vcm.tasks.shapes import TorchvisionShape, names_of
 from vcm.tasks.torchvision import LatentBackbone, LatentPicture, LatentTransform, Target, latent_backbone
@@ -89,18 +91,34 @@ class TorchvisionHead(nn.Module):
         return self.model(list(pictures), shifted)
 
     @torch.inference_mode()
-    def detect(self, latents: Latents, score: float = DEFAULT_SCORE) -> Any:
+    def detect(
+        self,
+        latents: Latents,
+        score: float = DEFAULT_SCORE,
+        nms_iou: float = 1.0,
+        *,
+        agnostic: bool = False,
+        max_det: int = MAX_DETECTIONS,
+        classes: str | int | Iterable[str | int] | None = None,
+    ) -> Any:
         """What is in one picture, in source pixels, best first.
 
         Args:
             latents: decoded base latents.
             score: least score kept, 0 … 1.
+            nms_iou: overlap above which the weaker of two boxes is dropped, beyond what the detector drops by itself.
+            agnostic: of two boxes of different classes as well.
+            max_det: most objects.
+            classes: names or indexes of those that are wanted; ``None``: all.
 
         Raises:
-            OptionError: ``score`` is outside 0 … 1.
+            OptionError: an option is out of range, or there is no such class.
             HeadError, FingerprintError: the latents are not those that this head reads.
         """
-        return _found(self.model, self, latents, score)
+        check_options(score, nms_iou, max_det)
+        only = None if classes is None else class_indexes(classes, self.names.names)
+        found = _found(self.model, self, latents, score)
+        return _thinned(found, nms_iou, agnostic, max_det, only)
 
 
 class FcosHead(TorchvisionHead):
@@ -210,9 +228,20 @@ class LatentDetector:
         return HeadSpec(self._head.spec, self._head.result, self._head.names.names)
 
     @torch.inference_mode()
-    def __call__(self, latents: Latents, score: float = DEFAULT_SCORE) -> Any:
+    def __call__(
+        self,
+        latents: Latents,
+        score: float = DEFAULT_SCORE,
+        nms_iou: float = 1.0,
+        *,
+        agnostic: bool = False,
+        max_det: int = MAX_DETECTIONS,
+        classes: str | int | Iterable[str | int] | None = None,
+    ) -> Any:
         """See :meth:`TorchvisionHead.detect`."""
-        return _found(self._model, self._head, latents, score)
+        check_options(score, nms_iou, max_det)
+        only = None if classes is None else class_indexes(classes, self._head.names.names)
+        return _thinned(_found(self._model, self._head, latents, score), nms_iou, agnostic, max_det, only)
 
 
 class _Own:
@@ -240,8 +269,6 @@ def _classes_of(model: nn.Module) -> int:
 
 def _found(model: nn.Module, head: Any, latents: Latents, score: float) -> Any:
     head.spec.check(latents.spec)
-    if not 0 <= score <= 1:
-        raise OptionError("score is out of range", expected="0 to 1", found=score)
     run: Callable[..., Any] = model
     (found,) = run([LatentPicture.of(latents)])
     width, height = latents.source_size
@@ -261,3 +288,14 @@ def _found(model: nn.Module, head: Any, latents: Latents, score: float) -> Any:
         names = tuple(str(number) for number in range(points.shape[1]))
         return Keypoints(points, boxes, scores, names, width, height)
     return detections
+
+
+def _thinned(found: Any, iou: float, agnostic: bool, limit: int, only: Sequence[int] | None) -> Any:
+    """What is left of the objects of a picture; keypoints have no classes."""
+    labels = getattr(found, "labels", np.zeros(len(found), np.int64))
+    wanted = np.ones(len(found), np.bool_) if only is None else np.isin(labels, only)
+    rows = np.flatnonzero(wanted)
+    if iou < 1:
+        alike = np.zeros(len(rows), np.int64) if agnostic else labels[rows]
+        rows = rows[suppress(found.boxes[rows], found.scores[rows], alike, iou, limit)]
+    return found[rows[:limit]]

@@ -148,6 +148,17 @@ def test_a_detector_of_ones_own_reads_files(build: type[nn.Module]) -> None:
     assert (found.width, found.height) == (1056, 72)
 
 
+def test_options_thin_out_what_is_found() -> None:
+    task = LatentDetector(head_of("fcos").eval())
+    every = task(latents(), score=0.0)
+    assert len(task(latents(), score=0.0, max_det=3)) == 3
+    assert set(task(latents(), score=0.0, classes="bee").label_names()) == {"bee"}
+    assert len(task(latents(), score=0.0, nms_iou=0.1)) < len(every)
+    apart = task(latents(), score=0.0, nms_iou=0.3, agnostic=True)
+    assert len(apart) < len(task(latents(), score=0.0, nms_iou=0.3))
+    assert np.array_equal(apart.boxes[0], every.boxes[0])
+
+
 def test_what_does_not_fit_is_refused_on_one_line(tmp_path: Path) -> None:
     codec = tiny_codec()
     wrong = [
