@@ -60,7 +60,7 @@ FAMILY = CodecFamily(
     },
 )
 
-_SPEC = re.compile(r"(?P<name>[\w.-]+)(@(?P<percent>\d+))?(:(?P<options>.*))?")
+_SPEC = re.compile(r"(?P<name>[\w.+-]+)(@(?P<percent>\d+))?(:(?P<options>.*))?")
 
 
 def parse_spec(spec: str) -> tuple[str, int | None, dict[str, str]]:

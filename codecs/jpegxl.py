@@ -10,7 +10,7 @@ import numpy as np
 from vcm.codecs.protocol import CodecInfo, Image, QualityRange, check_image, check_size
 from vcm.errors import ImageError, MissingDependencyError
 
-__all__ = ["JpegXlCodec"]
+__all__ = ["JpegXlCodec", "codestream_size"]
 
 _DISTANCE = QualityRange(0.1, 25, unit="distance", ascending=False, integer=False)
 
@@ -46,7 +46,7 @@ class JpegXlCodec:
     def decompress(self, data: bytes) -> Image:
         """See :meth:`vcm.codecs.protocol.ImageCodec.decompress`."""
         # libjxl's wrapper allocates before it tells the size; the codestream's size header is read here first.
-        check_size(*_codestream_size(data))
+        check_size(*codestream_size(data))
         try:
             image = _imagecodecs().jpegxl_decode(data, numthreads=1)
         except (RuntimeError, ValueError) as error:
@@ -63,7 +63,7 @@ class JpegXlCodec:
 _RATIOS = (None, (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 
-def _codestream_size(data: bytes) -> tuple[int, int]:
+def codestream_size(data: bytes) -> tuple[int, int]:
     """Width and height from a codestream's SizeHeader (ISO/IEC 18181-1, clause D.2): bits, least significant first."""
     if len(data) < 12 or data[:2] != b"\xff\x0a":
         raise _undecodable("other bytes")

@@ -12,6 +12,7 @@ import vcm
 from vcm.api import Codec
 
 TINY_WEIGHTS = Path(__file__).parent / "golden" / "tiny.safetensors"
+GOLDEN_PICTURE = Path(__file__).parent / "golden" / "tiny_picture_v1.vcm"
 GOLDEN_FILE = Path(__file__).parent / "golden" / "tiny_v1.vcm"
 GOLDEN_SCALES = {scale: GOLDEN_FILE.with_name(f"tiny_v1_scale_{scale}.vcm") for scale in (16, 192)}
 """Files whose bases are coded at twice and at 1/16 of the size."""
@@ -80,6 +81,11 @@ def make_golden_scales() -> None:
     """Write those of :data:`GOLDEN_SCALES` anew."""
     for path, eighths in zip(GOLDEN_SCALES.values(), (16, 0.5), strict=True):
         vcm.load(TINY_WEIGHTS).encode(golden_picture(), quality=20, base_quality=40, base_scale=eighths).save(path)
+
+
+def make_golden_picture() -> None:
+    """Write the one with a JPEG in it anew; libjpeg's version is in its bytes."""
+    vcm.load(TINY_WEIGHTS).encode(golden_picture(), quality=30, base_quality=60, picture="jpeg").save(GOLDEN_PICTURE)
 
 
 def tiny_twin(path: Path, *, name: str = "", seed: int = 2, own_trunk: bool = False) -> Path:

@@ -111,8 +111,8 @@ def test_adding_a_layer_is_appending_a_chunk(
 
 def test_unknown_optional_chunks_are_kept_in_their_place(small_file: Bitstream) -> None:
     assert parse(small_file.to_bytes()).to_bytes() == small_file.to_bytes()
-    moved = Bitstream(small_file.header, (small_file.chunks[0], Chunk(5, b"new"), *small_file.chunks[1:]))
-    assert parse(moved.to_bytes()).extra == (Chunk(5, b"new"), Chunk(120, b"private"))
+    moved = Bitstream(small_file.header, (small_file.chunks[0], Chunk(6, b"new"), *small_file.chunks[1:]))
+    assert parse(moved.to_bytes()).extra == (Chunk(6, b"new"), Chunk(120, b"private"))
     assert parse(moved.to_bytes()).to_bytes() == moved.to_bytes()
 
 

@@ -45,7 +45,7 @@ def slow_parse(data: bytes) -> dict[str, Any]:
         payload = data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind not in (1, 2):
-            assert kind & 128
+            assert kind & 128 or kind == 5
             assert struct.unpack_from("<I", payload)[0] == slow_crc32c(payload[4:])
             out["other"].append((kind & 127, payload[4:]))
             continue

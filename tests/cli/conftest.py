@@ -58,7 +58,8 @@ class FakeCodec:
 
     def encode(
         self, image: Any, *, quality: float = 50, base_quality: float = 50, base_only: bool = False,
-        target_bpp: float | None = None, base_scale: float | None = None, keep: list[str] | None = None,
+        target_bpp: float | None = None, base_scale: float | None = None, picture: str | None = None,
+        keep: list[str] | None = None,
     ) -> Bitstream:  # fmt: skip
         source = load_image(image)
         picture = Image.fromarray(source.pixels)
@@ -81,7 +82,7 @@ class FakeCodec:
 
     def enhance(
         self, source: Any, image: Any, *, quality: float = 50, target_bpp: float | None = None,
-        allow_other_picture: bool = False,
+        allow_other_picture: bool = False, picture: str | None = None,
     ) -> Bitstream:  # fmt: skip
         stream = whole_of(source)
         if stream.enhancement is not None:

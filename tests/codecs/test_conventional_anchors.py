@@ -100,10 +100,10 @@ def test_uncompressed_gives_the_picture_back() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (8, 8), (17, 3), (256, 256), (225, 400), (300, 400), (97, 131)])
 def test_jpeg_xl_size_header_is_read_before_decoding(shape: tuple[int, int]) -> None:
     codec = _codec("jpegxl")
-    from vcm.codecs.jpegxl import _codestream_size
+    from vcm.codecs.jpegxl import codestream_size
 
     image = np.full((*shape, 3), 90, np.uint8)
-    assert _codestream_size(codec.compress(image, 5)) == (shape[1], shape[0])
+    assert codestream_size(codec.compress(image, 5)) == (shape[1], shape[0])
 
 
 def test_a_lie_about_the_size_is_refused_before_decoding() -> None:

@@ -104,3 +104,21 @@ def test_a_new_head_is_another_codec_to_the_cache(tmp_path: Path) -> None:
         one, other = kind(weights=TINY).describe(), kind(weights=str(tmp_path / "other.safetensors")).describe()
         assert one.version == other.version
         assert one.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize(
+    "name", ["jpeg+base", "webp+base", "avif+base", "jpeg-carrying", "webp-carrying", "avif-carrying"]
+)
+def test_standard_codecs_with_a_base(name: str) -> None:
+    [codec] = load_codecs([f"{name}:weights={TINY};base_quality=30"], base=True)
+    assert isinstance(codec, ImageCodec)
+    assert isinstance(codec, LayeredCodec)
+    assert codec.name == name
+    small, large = codec.compress(_image(), 10), codec.compress(_image(), 90)
+    assert len(small) < len(large)
+    assert codec.decompress(large).shape == _image().shape
+    layers = codec.layer_bytes(large)
+    assert sum(layers.values()) == len(large)
+    assert {"base", "picture"} <= set(layers)
+    assert ("base_quality", 30) in codec.describe().settings
+    assert pickle.loads(pickle.dumps(codec)).compress(_image(), 10) == small

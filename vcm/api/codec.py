@@ -17,9 +17,10 @@ from vcm.api.cost import Cost, count_costs
 from vcm.api.decoding import PictureRows, Region, decode, decode_rows
 from vcm.api.engines import engine_of, loaded_for
 from vcm.api.many import Outcome, run_many
-from vcm.api.rate import search_quality
+from vcm.api.rate import add_picture_layer, search_quality
 from vcm.api.sources import StreamSource, base_of, items_of, one_or_many, whole_of
 from vcm.bitstream import MAX_QUALITY, BaseLayer, Bitstream, Metadata, SourceKind
+from vcm.codecs.picture_layer import PictureName, picture_format_of
 from vcm.codecs.scalable.likeness import MOST_DISTANCE, base_distance
 from vcm.codecs.scalable.model import BaseLatents, default_base_scale, picture_array
 from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError, OtherPictureError
@@ -121,6 +122,7 @@ class Codec:
         base_only: bool = False,
         target_bpp: float | None = None,
         base_scale: float | None = None,
+        picture: PictureName | None = None,
         keep: Collection[str] | None = None,
     ) -> Bitstream:
         """Encode a picture.
@@ -138,6 +140,8 @@ class Codec:
                 nearest 1/128. By default such that its longest side is near 480 pixels, and at most 8, which is the
                 picture's own size. More finds smaller objects, for more bytes; the base's picture may have 2**23
                 pixels.
+            picture: code the picture by a standard codec in the place of our enhancement: ``avif``, ``webp``, ``jxl``
+                or ``jpeg``, whose own quality ``quality`` then is. Decoding it needs that codec, and no weights.
             keep: what to keep beside the pixels: any of ``metadata`` (EXIF without position and orientation), ``gps``
                 (the position) and ``icc`` (the colour profile; without it the pixels are converted to sRGB). By default
                 nothing for a base alone, whose metadata would be longer than itself; else ``metadata`` and a profile
@@ -145,8 +149,12 @@ class Codec:
 
         Raises:
             ImageError: the picture cannot be read or is smaller than 16 px or too large.
-            OptionError: an option is out of range.
+            OptionError: an option is out of range, or ``picture`` goes with ``base_only``.
+            MissingDependencyError: the codec of ``picture`` is not installed.
         """
+        format = None if picture is None else picture_format_of(picture)
+        if base_only and format is not None:
+            raise OptionError("base_only and picture exclude each other", expected="one of them", found=picture)
         index, base_index = quality_index("quality", quality), quality_index("base_quality", base_quality)
         check_target(target_bpp)
         asked = None if base_scale is None else base_scale_of(base_scale)
@@ -164,6 +172,8 @@ class Codec:
         if base_only and target_bpp is not None:
             return search_quality(lambda at: base_file(at)[0], target_bpp, lambda file: file.bpp, 4)
         file, latents = base_file(base_index)
+        if format is not None:
+            return add_picture_layer(file, source.pixels, format, index, target_bpp)
         return file if base_only else self._add_picture(file, x, latents, index, target_bpp)
 
     @overload
@@ -175,6 +185,7 @@ class Codec:
         quality: float = ...,
         target_bpp: float | None = ...,
         allow_other_picture: bool = ...,
+        picture: PictureName | None = ...,
     ) -> list[Bitstream]: ...
     @overload
     def enhance(
@@ -185,6 +196,7 @@ class Codec:
         quality: float = ...,
         target_bpp: float | None = ...,
         allow_other_picture: bool = ...,
+        picture: PictureName | None = ...,
     ) -> Bitstream: ...
     def enhance(
         self,
@@ -194,6 +206,7 @@ class Codec:
         quality: float = 50,
         target_bpp: float | None = None,
         allow_other_picture: bool = False,
+        picture: PictureName | None = None,
     ) -> Bitstream | list[Bitstream]:
         """Append the enhancement layer to a base-only file.
 
@@ -204,37 +217,42 @@ class Codec:
             target_bpp: of the whole file.
             allow_other_picture: do not compare the picture's own base with the file's. It must have its size all the
                 same.
+            picture: as of :meth:`encode`.
 
         Raises:
-            LayerError: the file has an enhancement layer already.
+            LayerError: the file has an enhancement or picture layer already.
             OtherPictureError: the picture's base is not that of the file. A photograph that was edited or saved again
                 passes, and so does any where the base has under 100 latent positions.
             ImageError: the picture has another size than the file says.
             FingerprintError: the base was written by other weights.
             OptionError: an option is out of range, or the lists differ in length.
         """
+        format = None if picture is None else picture_format_of(picture)
         files, images = items_of(source), items_of(image)
         if files is not None or images is not None:
             if files is None or images is None or len(files) != len(images):
                 raise OptionError("files and pictures come as two lists of one length")
             pairs = zip(files, images, strict=True)
-            options: dict[str, Any] = {"target_bpp": target_bpp, "allow_other_picture": allow_other_picture}
-            return [self.enhance(one, picture, quality=quality, **options) for one, picture in pairs]
+            more: dict[str, Any] = {"quality": quality, "target_bpp": target_bpp, "picture": picture}
+            more["allow_other_picture"] = allow_other_picture
+            return [self.enhance(one, its_picture, **more) for one, its_picture in pairs]
         index = quality_index("quality", quality)
         check_target(target_bpp)
         file = whole_of(source)  # type: ignore[arg-type]  # a list was dealt with above
-        if file.enhancement is not None:
+        if len(file.layer_names) > 1:
             what = "the file has an enhancement layer already"
             raise LayerError(what, expected="a base-only file", found=", ".join(file.layer_names))
         # As when the base was encoded: sRGB, unless the file has a profile for other colours.
         profile: ProfileUse = "apply" if file.metadata.icc is None else "keep"
-        picture = load_image(image, profile=profile)  # type: ignore[arg-type]
-        found, expected = f"{picture.width}x{picture.height}", f"{file.width}x{file.height}"
+        loaded = load_image(image, profile=profile)  # type: ignore[arg-type]
+        found, expected = f"{loaded.width}x{loaded.height}", f"{file.width}x{file.height}"
         if found != expected:
             raise ImageError("the picture is not the one that the file was made from", expected=expected, found=found)
-        x, latents = picture_array(picture.pixels), self._base(file)
+        x, latents = picture_array(loaded.pixels), self._base(file)
         if not allow_other_picture:
             self._check_picture(x, file, latents)
+        if format is not None:
+            return add_picture_layer(file, loaded.pixels, format, index, target_bpp)
         return self._add_picture(file, x, latents, index, target_bpp)
 
     def _check_picture(self, x: Array, file: Bitstream, latents: BaseLatents) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from vcm.api.arguments import whole_number
 from vcm.api.sources import StreamSource, base_of, partial_of, whole_of
 from vcm.bitstream import Bitstream, Header, Metadata, PartialBitstream
+from vcm.codecs.picture_layer import decode_picture_layer
 from vcm.codecs.scalable.model import ScalableModel
 from vcm.codecs.scalable.synthesis import Box, latents_box
 from vcm.errors import LayerError, OptionError
@@ -58,7 +59,10 @@ def decode(model: ScalableModel, source: StreamSource, layers: int | None, regio
     wanted = _layers(model, stream, asked)
     if wanted == 1:
         return _preview(model, stream, None)
-    pixels = model.decode(model.decode_base(stream.coded_base), stream.layers[1:wanted])
+    if stream.picture is not None:
+        pixels = decode_picture_layer(stream.picture, stream.width, stream.height)
+    else:
+        pixels = model.decode(model.decode_base(stream.coded_base), stream.layers[1:wanted])
     return _picture(pixels, stream.header, stream.metadata)
 
 
@@ -66,9 +70,12 @@ def decode_rows(model: ScalableModel, source: StreamSource) -> PictureRows:
     """See :meth:`vcm.Codec.decode_rows`."""
     stream = whole_of(source)
     layer = stream.enhancement
-    if layer is None:
+    if stream.picture is not None:  # its codec knows no bands
+        bands = iter([decode_picture_layer(stream.picture, stream.width, stream.height)])
+    elif layer is not None:
+        bands = model.picture_bands(layer, model.decode_base(stream.coded_base))
+    else:
         raise LayerError("the file has fewer layers", expected=2, found=1)
-    bands = model.picture_bands(layer, model.decode_base(stream.coded_base))
     grey, metadata = stream.header.source.grey, stream.metadata
     if grey:
         bands = (np.asarray(Image.fromarray(band).convert("L")) for band in bands)
@@ -83,6 +90,10 @@ def _region(model: ScalableModel, file: PartialBitstream, asked: int | None, reg
     if wanted == 1:
         pixels = model.decode_preview(model.decode_base(file.coded_base), box)
         return _picture(pixels, header, file.metadata, preview=True)
+    if file.picture is not None:
+        x0, y0, x1, y1 = box
+        pixels = decode_picture_layer(file.picture, header.width, header.height)[y0:y1, x0:x1]
+        return _picture(np.ascontiguousarray(pixels), header, file.metadata)
     layer = file.layers[1]
     seen = latents_box(box, (header.width, header.height), layer.tile_log2)
     pixels = model.decode_picture(layer, model.decode_base(file.coded_base, seen), box)
@@ -97,7 +108,7 @@ def _preview(model: ScalableModel, file: Bitstream, region: Region | None) -> Im
 
 def _layers(model: ScalableModel, file: Bitstream | PartialBitstream, asked: int | None) -> int:
     """How many layers to use, of those that the model reads."""
-    present = min(len(file.layers), len(model.layers))
+    present = min(len(file.layers), len(model.layers)) if file.picture is None else 2
     wanted = asked or present
     if wanted > present:
         raise LayerError("the file has fewer layers", expected=wanted, found=present)

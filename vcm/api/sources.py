@@ -98,7 +98,7 @@ def partial_of(source: StreamSource) -> Iterator[PartialBitstream]:
     if isinstance(source, PartialBitstream):
         yield source
     elif isinstance(source, Bitstream):
-        yield PartialBitstream(source.header, source.coded_base, source.layers, source.metadata)
+        yield PartialBitstream(source.header, source.coded_base, source.layers, source.metadata, source.picture)
     else:
         with read_partially(source) as file:
             yield file

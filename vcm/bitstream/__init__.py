@@ -28,6 +28,7 @@ from vcm.bitstream.limits import (
     MIN_TILE_LOG2,
 )
 from vcm.bitstream.partial import PartialBitstream, PartialLayer, TiledLayer, read_partially
+from vcm.bitstream.picture import PictureFormat, PictureLayer
 from vcm.bitstream.reader import BaseRead, append_layer, parse, read, read_base
 from vcm.bitstream.stream import Bitstream, LayerSpan
 
@@ -57,6 +58,8 @@ __all__ = [
     "Metadata",
     "PartialBitstream",
     "PartialLayer",
+    "PictureFormat",
+    "PictureLayer",
     "SourceKind",
     "TiledLayer",
     "append_layer",

@@ -49,12 +49,13 @@ MIN_LAYER_BYTES = _LAYER.size + _CRC16.size + _CRC32.size
 
 
 class ChunkKind(IntEnum):
-    """Kinds of chunks, without bit 7. Those from ALPHA on that version 1 does not write are reserved."""
+    """Kinds of chunks, without bit 7. ALPHA, LATENTS, and those from ORIGIN on are reserved."""
 
     BASE = 1
     ENHANCEMENT = 2
     ALPHA = 3
     LATENTS = 4
+    PICTURE = 5
     EXIF = 16
     ICC = 17
     ENTRY = 18

@@ -25,6 +25,7 @@ from vcm.bitstream.chunks import (
 from vcm.bitstream.geometry import tile_grid
 from vcm.bitstream.header import Header
 from vcm.bitstream.limits import MAX_FILE_BYTES, MAX_QUALITY, check_range, found_in_file
+from vcm.bitstream.picture import PictureLayer
 from vcm.bitstream.reader import read, read_base
 from vcm.bitstream.sources import Source, check_end, check_file_size, file_of, fill, reading
 from vcm.bitstream.stream import ChunkRules, layer_name
@@ -77,12 +78,14 @@ class PartialBitstream:
         coded_base: the base layer, read.
         layers: all layers, the base first.
         metadata: read.
+        picture: the picture layer, read, or ``None``.
     """
 
     header: Header
     coded_base: BaseLayer
     layers: tuple[TiledLayer, ...]
     metadata: Metadata
+    picture: PictureLayer | None = None
 
     @property
     def enhancement(self) -> TiledLayer | None:
@@ -115,7 +118,9 @@ def read_partially(source: Source, *, max_bytes: int = MAX_FILE_BYTES) -> Iterat
                 found = _Reader(file, max_bytes).whole()
             else:
                 stream = read(file, max_bytes=max_bytes)
-                found = PartialBitstream(stream.header, stream.coded_base, stream.layers, stream.metadata)
+                found = PartialBitstream(
+                    stream.header, stream.coded_base, stream.layers, stream.metadata, stream.picture
+                )
         yield found
 
 
@@ -140,6 +145,7 @@ class _Reader:
         rules.admit(ChunkKind.BASE, False, base.base_layer.wire_bytes)
         layers: list[TiledLayer] = [base.base_layer]
         metadata: list[Chunk] = []
+        picture = None
         offset = base.header.base_bytes
         while offset < self._size:
             whole = tuple(rules.layers)
@@ -153,10 +159,13 @@ class _Reader:
             check_end(name, frame.length, self._size - offset, whole)
             if frame.kind in LAYER_KINDS:
                 layers.append(self._layer(base.header, ChunkKind(frame.kind), offset, frame.length))
+            elif frame.kind == ChunkKind.PICTURE:
+                picture = PictureLayer.from_chunk(Chunk.unpack(frame, self.at(offset, frame.length)))
             elif frame.kind in METADATA_KINDS:
                 metadata.append(Chunk.unpack(frame, self.at(offset, frame.length)))
             offset += frame.length
-        return PartialBitstream(base.header, base.coded_base, tuple(layers), Metadata.from_chunks(tuple(metadata)))
+        found = Metadata.from_chunks(tuple(metadata))
+        return PartialBitstream(base.header, base.coded_base, tuple(layers), found, picture)
 
     def at(self, offset: int, count: int) -> memoryview:
         """``count`` bytes from ``offset`` of the file on.

@@ -11,10 +11,15 @@ from vcm.bitstream.chunks import LAYER_KINDS, METADATA_KINDS, Chunk, ChunkKind, 
 from vcm.bitstream.geometry import tile_grid
 from vcm.bitstream.header import HEADER_BYTES, Header, SourceKind
 from vcm.bitstream.limits import MAX_CHUNKS, MAX_LAYERS, MAX_METADATA_BYTES, check_range
+from vcm.bitstream.picture import PictureLayer
 from vcm.errors import FormatError, LayerError, LimitError, MandatoryChunkError
 from vcm.io.files import whole_file
 
 __all__ = ["Bitstream", "ChunkRules", "LayerSpan", "layer_name"]
+
+
+PICTURE = "picture"
+"""Name of a picture layer."""
 
 
 def layer_name(index: int) -> str:
@@ -38,7 +43,7 @@ class ChunkRules:
         Raises:
             LayerError: the first chunk is not the base, or another one is.
             MandatoryChunkError: the kind is unknown and not marked optional.
-            FormatError: bit 7 is wrong for a known kind, or a second EXIF or ICC chunk.
+            FormatError: bit 7 is wrong for a known kind, a second EXIF or ICC chunk, or layers that exclude each other.
             LimitError: too many chunks or layers, or too much metadata.
         """
         self._chunks += 1
@@ -49,22 +54,25 @@ class ChunkRules:
             raise LayerError(
                 "the layers are out of order", expected=expected, found=f"kind {kind} as chunk {self._chunks}"
             )
-        known = kind in LAYER_KINDS or kind in METADATA_KINDS
+        known = kind in LAYER_KINDS or kind in METADATA_KINDS or kind == ChunkKind.PICTURE
         if not known and not optional:
             raise MandatoryChunkError("a chunk that must be understood is of an unknown kind", found=f"kind {kind}")
         if known and optional != (kind in METADATA_KINDS):
             raise FormatError(
                 f"bit 7 (optional) of chunk kind {kind} is wrong", expected=int(not optional), found=int(optional)
             )
-        if kind in LAYER_KINDS:
-            self._admit_layer()
+        if kind in LAYER_KINDS or kind == ChunkKind.PICTURE:
+            self._admit_layer(kind)
         elif kind in METADATA_KINDS:
             self._admit_metadata(kind, wire_bytes)
 
-    def _admit_layer(self) -> None:
+    def _admit_layer(self, kind: int) -> None:
+        if PICTURE in self.layers or (kind == ChunkKind.PICTURE and len(self.layers) > 1):
+            expected = "one picture, or enhancements, on a base"
+            raise FormatError("layers exclude each other", expected=expected, found=f"kind {kind} on {self.layers[-1]}")
         if len(self.layers) == MAX_LAYERS:
             raise LimitError("too many layers", expected=f"at most {MAX_LAYERS}", found=f"{MAX_LAYERS + 1} or more")
-        self.layers.append(layer_name(len(self.layers)))
+        self.layers.append(PICTURE if kind == ChunkKind.PICTURE else layer_name(len(self.layers)))
 
     def _admit_metadata(self, kind: int, wire_bytes: int) -> None:
         if kind in self._single:
@@ -82,7 +90,7 @@ class LayerSpan:
     """Where a layer lies in the file.
 
     Attributes:
-        name: base, enhancement, enhancement2 …
+        name: base, enhancement, enhancement2 …; or picture.
         offset: of the layer's frame from the start of the file, bytes.
         bytes: length, frame included.
     """
@@ -125,7 +133,7 @@ class Bitstream:
                 raise FormatError(
                     "a layer has the wrong number of tiles", expected=columns * rows, found=len(layer.tiles)
                 )
-        _ = self.metadata  # malformed entries are refused here, not at first use
+        _ = self.metadata, self.picture  # what is malformed is refused here, not at first use
 
     @classmethod
     def build(
@@ -211,13 +219,13 @@ class Bitstream:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """All layers, base first."""
+        """Base and enhancements in their order; a picture layer is none of them."""
         return tuple(chunk for chunk in self.chunks if isinstance(chunk, Layer))
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """base, enhancement, enhancement2 …, as many as there are layers."""
-        return tuple(layer_name(i) for i in range(len(self.layers)))
+        """base, enhancement, enhancement2 …, as many as there are layers; or base and picture."""
+        return tuple(span.name for span in self.layout)
 
     @property
     def base_layer(self) -> Layer:
@@ -230,6 +238,12 @@ class Bitstream:
         return self.layers[1] if len(self.layers) > 1 else None
 
     @property
+    def picture(self) -> PictureLayer | None:
+        """The picture layer, or ``None``."""
+        found = (c for c in self.chunks if isinstance(c, Chunk) and c.kind == ChunkKind.PICTURE)
+        return next(map(PictureLayer.from_chunk, found), None)
+
+    @property
     def metadata(self) -> Metadata:
         """EXIF, ICC profile and entries."""
         return Metadata.from_chunks(tuple(c for c in self.chunks if isinstance(c, Chunk)))
@@ -237,7 +251,8 @@ class Bitstream:
     @property
     def extra(self) -> tuple[Chunk, ...]:
         """Optional chunks of kinds that this version does not know; they are kept when the file is written."""
-        return tuple(c for c in self.chunks if isinstance(c, Chunk) and c.kind not in METADATA_KINDS)
+        known = METADATA_KINDS | {ChunkKind.PICTURE}
+        return tuple(c for c in self.chunks if isinstance(c, Chunk) and c.kind not in known)
 
     @property
     def base(self) -> bytes:
@@ -250,8 +265,9 @@ class Bitstream:
         spans: list[LayerSpan] = []
         offset = HEADER_BYTES
         for chunk in self.chunks:
-            if isinstance(chunk, Layer):
-                spans.append(LayerSpan(layer_name(len(spans)), offset, chunk.wire_bytes))
+            if _is_layer(chunk):
+                name = layer_name(len(spans)) if isinstance(chunk, Layer) else PICTURE
+                spans.append(LayerSpan(name, offset, chunk.wire_bytes))
             offset += chunk.wire_bytes
         return tuple(spans)
 
@@ -270,15 +286,16 @@ class Bitstream:
         """Bits of the base prefix, header included, per source pixel."""
         return self.header.base_bytes * 8 / (self.width * self.height)
 
-    def with_layer(self, layer: Layer) -> Bitstream:
-        """This file with an enhancement appended.
+    def with_layer(self, layer: Layer | PictureLayer) -> Bitstream:
+        """This file with an enhancement or a picture appended.
 
         Raises:
             LayerError: ``layer`` is a base.
-            FormatError: its tiles do not fit the picture.
+            FormatError: its tiles do not fit the picture, or the file has layers that it cannot stand beside.
             LimitError: too many layers or chunks.
         """
-        return Bitstream(self.header, (*self.chunks, layer))
+        chunk = layer.to_chunk() if isinstance(layer, PictureLayer) else layer
+        return Bitstream(self.header, (*self.chunks, chunk))
 
     def cut(self, layers: int) -> Bitstream:
         """The prefix of this file that has the first ``layers`` layers: all that stands before the next layer.
@@ -286,8 +303,8 @@ class Bitstream:
         Raises:
             OptionError: ``layers`` is not 1 … the number of layers.
         """
-        check_range("layers", layers, 1, len(self.layers))
-        starts = [i for i, chunk in enumerate(self.chunks) if isinstance(chunk, Layer)]
+        starts = [i for i, chunk in enumerate(self.chunks) if _is_layer(chunk)]
+        check_range("layers", layers, 1, len(starts))
         return Bitstream(self.header, self.chunks[: starts[layers]] if layers < len(starts) else self.chunks)
 
     def to_bytes(self) -> bytes:
@@ -310,3 +327,7 @@ class Bitstream:
         """
         with whole_file(path) as part:
             part.write_bytes(self.to_bytes())
+
+
+def _is_layer(chunk: Layer | Chunk) -> bool:
+    return isinstance(chunk, Layer) or chunk.kind == ChunkKind.PICTURE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from vcm.cli.options import (
     Model,
     Ndjson,
     Output,
+    Picture,
     Recursive,
     Threads,
     bpp_option,
@@ -66,6 +67,7 @@ def encode(
             show_default="longest side near 480 px, at most 8",
         ),
     ] = None,
+    picture: Picture = None,
     keep: Keep = None,
     threads: Threads = None,
     device: Device = "cpu",
@@ -83,11 +85,15 @@ def encode(
     from vcm.cli import output as out
     from vcm.cli.inputs import find_inputs
     from vcm.cli.models import Models
+    from vcm.errors import UsageError
 
     _one_of(bpp, quality)
+    if base_only and picture is not None:
+        raise UsageError("--base-only and --picture exclude each other", expected="one of them")
     found = find_inputs(images, recursive=recursive, pictures=True)
     targets = files.plan_outputs(found.paths, output, ".vcm", below=found.below, force=force, json=json or ndjson)
     codec = Models(model, threads=threads, device=device, backend=backend).default()
+    coded: Any = {} if picture is None else {"picture": picture}
 
     def work(image: Path) -> out.Row:
         files.check_target(targets[image])
@@ -98,6 +104,7 @@ def encode(
             base_scale=base_scale,
             base_only=base_only,
             target_bpp=bpp,
+            **coded,
             keep=None if keep is None else [name for name in keep.split(",") if name != "none"],
         )
         return _written(stream, image, targets[image])
@@ -123,6 +130,7 @@ def enhance(
     model: FileModel = None,
     quality: Annotated[float | None, quality_option("--quality", "-q", help="Quality of the picture")] = None,
     bpp: Annotated[float | None, bpp_option("Bits per pixel of the whole file, instead of --quality.")] = None,
+    picture: Picture = None,
     threads: Threads = None,
     device: Device = "cpu",
     backend: Backend = "auto",
@@ -151,12 +159,14 @@ def enhance(
     def work(file: Path) -> out.Row:
         data = files.data_of(file)
         codec = Models(model, threads=threads, device=device, backend=backend).open(data, base_only=True)[0]
+        coded: Any = {} if picture is None else {"picture": picture}
         stream = codec.enhance(
             data,
             files.data_of(image),
             quality=50 if quality is None else quality,
             target_bpp=bpp,
             allow_other_picture=force,
+            **coded,
         )
         return _written(stream, file, target)
 

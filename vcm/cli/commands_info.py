@@ -88,17 +88,7 @@ def _inspected(stream: Bitstream, file: Path) -> Row:
         "format_version": FORMAT_VERSION,
         "model": model_of(stream, () if file == STREAM or address_of(file) else file.parent),
         "fingerprint": stream.base_layer.fingerprint.hex(),
-        "layers": [
-            {
-                "name": span.name,
-                "offset": span.offset,
-                "bytes": span.bytes,
-                "quality": round(layer.quality, 1),
-                "fingerprint": layer.fingerprint.hex(),
-                "tiles": len(layer.tiles),
-            }
-            for span, layer in zip(stream.layout, stream.layers, strict=True)
-        ],
+        "layers": list(_layers(stream)),
         "chunks": list(_chunks(stream)),
         "base_bytes": len(stream.base),
         "total_bytes": stream.total_bytes,
@@ -113,6 +103,21 @@ def _inspected(stream: Bitstream, file: Path) -> Row:
     }
 
 
+def _layers(stream: Bitstream) -> Iterator[Row]:
+    """Every layer in order; one of a standard codec has a format in the place of a fingerprint and tiles."""
+    from vcm.bitstream import PictureLayer
+
+    for span, layer in zip(stream.layout, (*stream.layers, stream.picture), strict=False):
+        row: Row = {"name": span.name, "offset": span.offset, "bytes": span.bytes}
+        if layer is None:  # zip has more layers than there are
+            return
+        row["quality"] = round(layer.quality, 1)
+        if isinstance(layer, PictureLayer):
+            yield {**row, "format": layer.format.name}
+        else:
+            yield {**row, "fingerprint": layer.fingerprint.hex(), "tiles": len(layer.tiles)}
+
+
 def _chunks(stream: Bitstream) -> Iterator[Row]:
     """Every part of a file in order, the header first; together they are the file."""
     from vcm.bitstream import HEADER_BYTES, ChunkKind, Layer
@@ -122,7 +127,7 @@ def _chunks(stream: Bitstream) -> Iterator[Row]:
     keys = iter(key for key, _ in stream.metadata.entries)
     offset = HEADER_BYTES
     for chunk in stream.chunks:
-        if isinstance(chunk, Layer):
+        if isinstance(chunk, Layer) or chunk.kind == ChunkKind.PICTURE:
             name = next(layers)
         elif chunk.kind == ChunkKind.ENTRY:
             name = f"entry {next(keys)}"
@@ -152,7 +157,10 @@ def _show_inspected(row: Row) -> None:
     rows = []
     for chunk in row["chunks"]:
         layer = layers.get(chunk["offset"])
-        more = ("", "", "") if layer is None else (f"{layer['quality']:g}", str(layer["tiles"]), layer["fingerprint"])
+        more = ("", "", "")
+        if layer is not None:
+            identity = layer.get("fingerprint") or layer["format"]
+            more = f"{layer['quality']:g}", str(layer.get("tiles", "")), identity
         rows.append((chunk["name"], f"{chunk['offset']:,}", f"{chunk['bytes']:,}", *more))
     out.print_table(("part", "offset", "bytes", "quality", "tiles", "fingerprint"), rows, left=(0, 5))
 

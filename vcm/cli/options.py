@@ -24,6 +24,7 @@ __all__ = [
     "Model",
     "Ndjson",
     "Output",
+    "Picture",
     "Recursive",
     "Region",
     "Score",
@@ -76,6 +77,12 @@ def _names_to_keep(value: str | None) -> str | None:
 def _four_numbers(value: str | None) -> str | None:
     if value is not None and not re.fullmatch(r"\d{1,6}(,\d{1,6}){3}", value):
         raise typer.BadParameter(f"expected four whole numbers of pixels, X0,Y0,X1,Y1, found {value}")
+    return value
+
+
+def _picture_codec(value: str | None) -> str | None:
+    if value is not None and value not in ("avif", "webp", "jxl", "jpeg"):
+        raise typer.BadParameter(f"expected avif, webp, jxl or jpeg, found {value}")
     return value
 
 
@@ -132,6 +139,13 @@ Backend = Annotated[
     str,
     typer.Option("--backend", metavar="NAME", help="What runs networks: torch, onnx, or auto, which is onnx on a CPU."),
 ]
+Picture = Annotated[
+    str | None,
+    typer.Option(
+        "--picture", metavar="CODEC", callback=_picture_codec, show_default="our own",
+        help="Code the picture by avif, webp, jxl or jpeg.",
+    ),
+]  # fmt: skip
 Score = Annotated[
     float | None,
     # The number is in vcm.structures, which takes numpy: too slow to import for the help. A test holds them together.

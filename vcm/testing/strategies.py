@@ -41,7 +41,7 @@ __all__ = [
     "unknown_chunks",
 ]  # fmt: skip
 
-_UNKNOWN_KINDS = (3, 4, 5, 15, 19, 20, 21, 22, 112, 127)
+_UNKNOWN_KINDS = (3, 4, 6, 15, 19, 20, 21, 22, 112, 127)
 """Chunk kinds that version 1 does not know, reserved ones included."""
 
 
