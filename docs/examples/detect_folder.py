@@ -17,7 +17,6 @@ import skimage.data
 from PIL import Image
 
 import vcm
-from vcm.io.draw import draw_detections
 
 
 def sample_photographs(folder: Path) -> Path:
@@ -47,7 +46,7 @@ def main() -> None:
         found = codec.detect(options.out / f"{photo.stem}.vcm", score=options.score)  # no pixels from here on
         rows += found.to_coco(image_id)
         with Image.open(photo) as picture:
-            draw_detections(picture, found).save(options.out / f"{photo.stem}.png")
+            found.plot(picture).save(options.out / f"{photo.stem}.png")
         print(f"{photo.name}: {found.bytes_read} bytes read: {', '.join(found.label_names()) or 'nothing'}")
 
     (options.out / "results.json").write_text(json.dumps(rows, indent=1))

@@ -17,7 +17,6 @@ from vcm.eval.report.rows import ExampleRow, PointRow, RowWriter, select
 from vcm.eval.report.summary import Summary
 from vcm.eval.run.runner import EXAMPLES, CodecRun, Run
 from vcm.eval.run.streams import Streams
-from vcm.io.draw import draw_detections
 from vcm.structures import DEFAULT_SCORE
 
 __all__ = ["Gallery", "Tile", "make_gallery"]
@@ -129,7 +128,7 @@ def _tile(run: Run, codec: CodecRun, coder: ImageCodec, point: str, picture: Pic
     machine = next(iter(record.found), None)
     if machine is not None:
         found = record.found[machine].detections(record.width, record.height)
-        image = draw_detections(image, found, DEFAULT_SCORE)
+        image = found.filter(score=DEFAULT_SCORE).plot(image)
         count = float(len(found.filter(score=DEFAULT_SCORE)))
         objects = rows.add(ExampleRow, count, machine=machine, quantity="objects", **of)
     preview = isinstance(coder, LatentTaskCodec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from vcm.errors import FingerprintError, HeadError, OptionError
+from vcm.errors import FingerprintError, HeadError, MissingDependencyError, OptionError
 from vcm.structures import (
     COCO_NAMES,
     Classification,
@@ -175,6 +176,27 @@ def test_supervision_gets_names() -> None:
         assert np.array_equal(got.class_id, found.labels)
         assert list(got["class_name"]) == found.label_names()
     assert list(detections().to_supervision()[[1]]["class_name"]) == ["dog"]
+
+
+def test_pandas_gets_a_table() -> None:
+    pandas = pytest.importorskip("pandas")
+    found = detections()
+    table = found.to_pandas()
+    assert list(table.columns) == ["x1", "y1", "x2", "y2", "score", "label", "name", "category_id"]
+    assert np.array_equal(table[["x1", "y1", "x2", "y2"]].to_numpy(), found.boxes)
+    assert list(table["name"]) == found.label_names()
+    assert [(row.score, row.label, row.category_id) for row in table.itertuples()] == [
+        (one.score, one.label, one.category_id) for one in found
+    ]
+    assert isinstance(found[:0].to_pandas(), pandas.DataFrame)
+    assert len(found[:0].to_pandas()) == 0
+
+
+@pytest.mark.parametrize(("method", "package"), [("to_pandas", "pandas"), ("to_supervision", "supervision")])
+def test_a_library_that_is_not_there_is_named(method: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=f"{package} is not installed: pip install {package}"):
+        getattr(detections(), method)()
 
 
 def test_detectron2_gets_instances() -> None:

@@ -98,7 +98,6 @@ def detect(
     from vcm.cli import output as out
     from vcm.cli.inputs import find_inputs
     from vcm.cli.models import Models
-    from vcm.io.draw import draw_detections
     from vcm.structures import DEFAULT_SCORE
     from vcm.tasks.postprocessing import NMS_IOU
 
@@ -126,8 +125,7 @@ def detect(
             found = codec.run(models.detector(codec, head), stream, score=least, nms_iou=overlap, **options)
         if file in drawings:
             picture = _picture_of(models, source)
-            drawn = draw_detections(picture, found, least)
-            names.write_picture(drawn, drawings[file], icc=picture.info.get("icc_profile"))
+            names.write_picture(found.plot(picture), drawings[file], icc=picture.info.get("icc_profile"))
         size = {"width": found.width, "height": found.height}
         return {"file": str(file), **size, "bytes_read": count, "detections": found.to_json()}
 

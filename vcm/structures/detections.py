@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from vcm.errors import MissingDependencyError
+from vcm.errors import MissingDependencyError, OptionError
 from vcm.structures.arrays import Index, Rows, check_shape
 from vcm.structures.classes import COCO_CATEGORY_IDS, COCO_NAMES, class_indexes
 
 if TYPE_CHECKING:
+    import pandas
     import torch
+    from PIL import Image
 
 __all__ = ["Detection", "Detections"]
 
@@ -122,6 +124,46 @@ class Detections(Rows):
         """Class name of each detection."""
         return [self.names[int(i)] for i in self.labels]
 
+    def plot(self, picture: Image.Image | npt.NDArray[np.uint8]) -> Image.Image:
+        """A picture with a box and a label for each detection, best on top; colours go by class.
+
+        Args:
+            picture: the source, or its decoded picture at any size: a PIL image, which is turned upright by its EXIF
+                orientation, or a uint8 array (H, W, 3), RGB.
+
+        Returns:
+            RGB, of the picture's size. A Jupyter notebook shows it; ``.show()`` and ``.save(path)`` are Pillow's.
+
+        Raises:
+            OptionError: ``picture`` is neither.
+        """
+        from PIL import Image, ImageOps
+
+        from vcm.structures.drawing import draw_detections
+
+        if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,):
+            picture = Image.fromarray(picture)
+        if not isinstance(picture, Image.Image):
+            expected = "a PIL image or a uint8 array (H, W, 3)"
+            raise OptionError("cannot draw on this", expected=expected, found=_kind(picture))
+        return draw_detections(ImageOps.exif_transpose(picture), self)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with one row for each detection: x1 y1 x2 y2 in source pixels, score, label, name, category_id.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingDependencyError("pandas is not installed: pip install pandas") from error
+        corners = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True))
+        ids = np.asarray(self.category_ids, dtype=np.int64)[self.labels]
+        return pandas.DataFrame(
+            {**corners, "score": self.scores, "label": self.labels, "name": self.label_names(), "category_id": ids}
+        )
+
     def to_json(self) -> list[dict[str, Any]]:
         """The form that ``vcm detect --json`` prints: box, score, label, category_id."""
         return [
@@ -189,3 +231,9 @@ class Detections(Rows):
             xyxy=self.boxes.copy(), confidence=self.scores.copy(), class_id=self.labels.copy(),
             data={"class_name": np.array(self.label_names(), np.str_)},
         )  # fmt: skip
+
+
+def _kind(thing: object) -> str:
+    """What was given, for a message."""
+    kind = type(thing).__name__
+    return f"{kind} {thing.dtype} {thing.shape}" if isinstance(thing, np.ndarray) else kind
