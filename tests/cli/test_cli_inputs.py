@@ -196,3 +196,44 @@ def test_a_progress_bar_leaves_stdout_alone(photo, tmp_path) -> None:
     assert b"2/2" in shown
     printed = (tmp_path / "out.txt").read_text()
     assert [f"{file}: VCM version 1" in printed for file in files] == [True, True]
+
+
+def test_several_at_once(run, codec, monkeypatch, photo, tmp_path) -> None:
+    """In order, with lines that name their file, each network with one thread."""
+    import threading
+    import time
+
+    pictures = []
+    for index in range(6):
+        pictures.append(tmp_path / f"{index}.png")
+        mode = "RGBA" if index % 2 else "RGB"
+        Image.new(mode, (48, 32), (index, 9, 9, 128)[: len(mode)]).save(pictures[-1])
+    pictures[3].write_bytes(b"words")
+    seen, threads = [], set()
+    whole = codec.encode
+
+    def encode(image: Path, **options: object) -> object:
+        threads.add(threading.get_ident())
+        time.sleep(0.05 if image == pictures[0] else 0.005)
+        return whole(image, **options)
+
+    monkeypatch.setattr(codec, "encode", encode, raising=False)
+    monkeypatch.setitem(vars(vcm), "load", lambda name, **options: seen.append(options) or codec)
+    got = run("encode", *pictures, "--jobs", 3, "--json")
+    assert got.status == 1
+    rows = json.loads(got.out)
+    assert [row["file"] for row in rows] == [str(path) for path in pictures]
+    assert ["error" in row for row in rows] == [False, False, False, True, False, False]
+    assert threading.get_ident() not in threads
+    assert len(threads) > 1
+    lines = got.err.splitlines()
+    assert sorted(line.split(": ")[2] for line in lines) == [str(pictures[i]) for i in (1, 3, 5)]
+    run("encode", *pictures, "--jobs", 3, "--threads", 2)
+    assert [options["threads"] for options in seen] == [1, 2]
+    got = run("decode", *(path.with_suffix(".vcm") for path in pictures), "-j", 2)
+    assert got.err.count("3.vcm") == got.err.count("\n") == 1
+
+
+def test_a_wrong_call_ends_all_that_are_at_once(run, photo, folder) -> None:
+    got = run("detect", "-r", folder, "--classes", "unicorn", "-j", 2)
+    assert (got.status, got.out, got.err.count("\n")) == (2, "", 1)

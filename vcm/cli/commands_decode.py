@@ -13,6 +13,7 @@ from vcm.cli.options import (
     FileModel,
     Files,
     Force,
+    Jobs,
     Json,
     Ndjson,
     Output,
@@ -62,6 +63,7 @@ def decode(
         ),
     ] = None,
     model: FileModel = None,
+    jobs: Jobs = 1,
     threads: Threads = None,
     device: Device = "cpu",
     backend: Backend = "auto",
@@ -87,7 +89,7 @@ def decode(
         found.paths, output, f".decoded.{kind}", below=found.below, force=force, json=json or ndjson
     )
     _check_form(list(targets.values()), form, kind, output_quality)
-    models = Models(model, threads=threads, device=device, backend=backend)
+    models = Models(model, threads=threads, device=device, backend=backend, jobs=jobs)
 
     def work(file: Path) -> out.Row:
         target = targets[file]
@@ -102,7 +104,7 @@ def decode(
         preview = ", a preview from the base layer" if row["preview"] else ""
         out.say(f"{names.shown(Path(row['output']))}: {row['width']}x{row['height']}{preview}")
 
-    raise typer.Exit(out.each(found.paths, "decoding", work, None if json else show, ndjson=ndjson))
+    raise typer.Exit(out.each(found.paths, "decoding", work, None if json else show, ndjson=ndjson, jobs=jobs))
 
 
 def _picture(models: Models, source: Path | bytes, layers: int | None, region: str | None) -> Image.Image:

@@ -13,6 +13,7 @@ from vcm.cli.options import (
     Device,
     FileModel,
     Force,
+    Jobs,
     Json,
     Keep,
     Model,
@@ -69,6 +70,7 @@ def encode(
     ] = None,
     picture: Picture = None,
     keep: Keep = None,
+    jobs: Jobs = 1,
     threads: Threads = None,
     device: Device = "cpu",
     backend: Backend = "auto",
@@ -92,7 +94,7 @@ def encode(
         raise UsageError("--base-only and --picture exclude each other", expected="one of them")
     found = find_inputs(images, recursive=recursive, pictures=True)
     targets = files.plan_outputs(found.paths, output, ".vcm", below=found.below, force=force, json=json or ndjson)
-    codec = Models(model, threads=threads, device=device, backend=backend).default()
+    codec = Models(model, threads=threads, device=device, backend=backend, jobs=jobs).default()
     coded: Any = {} if picture is None else {"picture": picture}
 
     def work(image: Path) -> out.Row:
@@ -109,7 +111,7 @@ def encode(
         )
         return _written(stream, image, targets[image])
 
-    raise typer.Exit(out.each(found.paths, "encoding", work, None if json else _show, ndjson=ndjson))
+    raise typer.Exit(out.each(found.paths, "encoding", work, None if json else _show, ndjson=ndjson, jobs=jobs))
 
 
 def enhance(

@@ -12,6 +12,7 @@ from vcm.cli.options import (
     Device,
     FileModel,
     Force,
+    Jobs,
     Json,
     Ndjson,
     Recursive,
@@ -83,6 +84,7 @@ def detect(
         typer.Option("--head", metavar="FILE", help="A detection head of your own.", show_default="the model's"),
     ] = None,
     model: FileModel = None,
+    jobs: Jobs = 1,
     threads: Threads = None,
     device: Device = "cpu",
     backend: Backend = "auto",
@@ -114,7 +116,7 @@ def detect(
         drawings = names.plan_outputs(
             inputs.paths, draw, ".boxes.png", below=inputs.below, force=force, json=json or ndjson
         )
-    models = Models(model, threads=threads, device=device, backend=backend)
+    models = Models(model, threads=threads, device=device, backend=backend, jobs=jobs)
 
     def work(file: Path) -> out.Row:
         source = names.data_of(file)
@@ -129,7 +131,9 @@ def detect(
         size = {"width": found.width, "height": found.height}
         return {"file": str(file), **size, "bytes_read": count, "detections": found.to_json()}
 
-    raise typer.Exit(out.each(inputs.paths, "detecting", work, None if json else _show_detections, ndjson=ndjson))
+    raise typer.Exit(
+        out.each(inputs.paths, "detecting", work, None if json else _show_detections, ndjson=ndjson, jobs=jobs)
+    )
 
 
 def classify(
@@ -137,6 +141,7 @@ def classify(
     recursive: Recursive = False,
     top: Annotated[int, typer.Option("--top", "-k", callback=in_range(1, 80), help="How many classes.")] = 5,
     model: FileModel = None,
+    jobs: Jobs = 1,
     threads: Threads = None,
     device: Device = "cpu",
     backend: Backend = "auto",
@@ -153,7 +158,7 @@ def classify(
     from vcm.cli.models import Models
 
     inputs = find_inputs(files, recursive=recursive, pictures=True, streams=True)
-    models = Models(model, threads=threads, device=device, backend=backend)
+    models = Models(model, threads=threads, device=device, backend=backend, jobs=jobs)
 
     def work(file: Path) -> out.Row:
         codec, stream, count = _base_of(models, data_of(file))
@@ -165,7 +170,7 @@ def classify(
         out.say(f"{out.input_name(row['file'])}: {row['bytes_read']:,} bytes read")
         out.print_table(("class", "score"), [(c["label"], f"{c['score']:.3f}") for c in row["classes"]])
 
-    raise typer.Exit(out.each(inputs.paths, "classifying", work, None if json else show, ndjson=ndjson))
+    raise typer.Exit(out.each(inputs.paths, "classifying", work, None if json else show, ndjson=ndjson, jobs=jobs))
 
 
 def _base_of(models: Models, source: Path | bytes) -> tuple[Codec, Bitstream, int]:

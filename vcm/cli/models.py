@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,22 @@ class Models:
 
     Args:
         threads, device, backend: as for :func:`vcm.load`.
+        jobs: files at once; with several a network has one thread, unless ``threads`` says otherwise.
     """
 
     def __init__(
-        self, asked: str | None, *, threads: int | None = None, device: str = "cpu", backend: str = "auto"
+        self,
+        asked: str | None,
+        *,
+        threads: int | None = None,
+        device: str = "cpu",
+        backend: str = "auto",
+        jobs: int = 1,
     ) -> None:
         self.asked = asked
+        self._lock = threading.Lock()
+        if jobs > 1 and threads is None:
+            threads = 1
         self._options: dict[str, Any] = {"threads": threads, "device": device, "backend": backend}
         # The process is ours: pictures of all sizes that we code are wanted, and Pillow by itself is more careful.
         from PIL import Image
@@ -88,8 +99,9 @@ class Models:
         from vcm.tasks.protocol import Head
 
         name = str(file)
-        if name not in codec.heads:
-            codec.add_head(name, file)
+        with self._lock:
+            if name not in codec.heads:
+                codec.add_head(name, file)
         head = codec.head(name)
         if isinstance(head, Head) and head.spec.result is not Detections:
             raise HeadError(f"{file} does not detect", expected="a detection head", found=head.spec.result.__name__)
@@ -98,10 +110,11 @@ class Models:
     def _load(self, name: str | Path) -> Codec:
         import vcm
 
-        if name not in self._loaded:
-            with working(f"loading {name}"):
-                self._loaded[name] = vcm.load(name, **self._options)
-        return self._loaded[name]
+        with self._lock:
+            if name not in self._loaded:
+                with working(f"loading {name}"):
+                    self._loaded[name] = vcm.load(name, **self._options)
+            return self._loaded[name]
 
 
 def model_of(stream: Bitstream, folder: Folders) -> str | None:

@@ -19,6 +19,7 @@ __all__ = [
     "FileModel",
     "Files",
     "Force",
+    "Jobs",
     "Json",
     "Keep",
     "Model",
@@ -133,6 +134,10 @@ Threads = Annotated[
         help="Of each network under onnxruntime.",
         show_default="one a core, at most 8",
     ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option("--jobs", "-j", callback=in_range(1, 256), help="Files at once, each on one thread unless --threads."),
 ]
 Device = Annotated[str, typer.Option("--device", help="Where networks run: cpu, or cuda, cuda:1 … with torch.")]
 Backend = Annotated[

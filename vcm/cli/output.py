@@ -6,10 +6,11 @@ import io
 import json
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -50,16 +51,24 @@ class State:
 
     Attributes:
         debug: tracebacks are wanted.
-        item: what is being worked on, for warnings that do not say; empty outside of :func:`each`.
         done, total: items of :func:`each`.
         data: stdout takes a file's bytes, so that text goes to stderr.
     """
 
     debug: bool = False
-    item: str = ""
     done: int = 0
     total: int = 0
     data: bool = False
+    _here: threading.local = field(default_factory=threading.local)
+
+    @property
+    def item(self) -> str:
+        """What this thread works on, for warnings that do not say; empty outside of :func:`each`."""
+        return getattr(self._here, "item", "")
+
+    @item.setter
+    def item(self, name: str) -> None:
+        self._here.item = name
 
     def start(self, debug: bool) -> None:
         """Begin anew."""
@@ -258,6 +267,7 @@ def each(
     show: Callable[[Row], None] | None = None,
     *,
     ndjson: bool = False,
+    jobs: int = 1,
 ) -> int:
     """Does ``work`` on each file, with a progress bar on stderr if there are several and somebody is looking.
 
@@ -270,6 +280,7 @@ def each(
         show: prints that as text. If ``None``, one JSON document with a row for each file is printed at the end: where
             ``work`` failed, the row has ``file`` and ``error``.
         ndjson: print each row as JSON on a line of its own as soon as it is there.
+        jobs: files at once, each in a thread; what is said of them comes in order all the same.
 
     Returns:
         The exit status: 0, or the greatest of the failures.
@@ -291,23 +302,43 @@ def each(
 
     state.total = len(paths)
     try:
-        for path in _tracked(paths, label):
+        for path, row, failure in _tracked(_worked(paths, work, jobs), len(paths), label):
             state.item = input_name(path)
-            try:
-                tell(work(path))
-            except (UsageError, StdoutError):
-                raise
-            except Exception as failure:
-                if signals.received() is not None:  # a library's wrapping of the interrupt
-                    raise
+            if failure is not None:
                 status = max(status, failed(failure))
-                tell({"file": str(path), "error": described(failure)})
+            tell({"file": str(path), "error": described(failure)} if failure is not None else row or {})
             state.done += 1
     finally:
         state.item = ""
     if show is None:
         print_json(rows)
     return status
+
+
+_Worked = tuple[Path, Row | None, Exception | None]
+
+
+def _worked(paths: Sequence[Path], work: Callable[[Path], Row], jobs: int) -> Iterator[_Worked]:
+    """Each file with its row, or with why there is none; a wrong call is raised."""
+
+    def one(path: Path) -> _Worked:
+        state.item = input_name(path)
+        try:
+            return path, work(path), None
+        except (UsageError, StdoutError):
+            raise
+        except Exception as failure:
+            if signals.received() is not None:  # a library's wrapping of the interrupt
+                raise
+            return path, None, failure
+
+    if jobs == 1 or len(paths) < 2:
+        yield from map(one, paths)
+        return
+    from vcm.api.many import run_many
+
+    for outcome in run_many(one, paths, jobs):
+        yield outcome.get()
 
 
 def input_name(path: Path | str) -> str:
@@ -320,12 +351,12 @@ def about_item(text: str) -> str:
     return text if state.item in text else f"{state.item}: {text}"
 
 
-def _tracked(paths: Sequence[Path], label: str) -> Iterator[Path]:
-    if len(paths) < 2 or not sys.stderr.isatty():
-        yield from paths
+def _tracked(worked: Iterator[_Worked], total: int, label: str) -> Iterator[_Worked]:
+    if total < 2 or not sys.stderr.isatty():
+        yield from worked
         return
     with _progress() as progress:
-        yield from progress.track(paths, description=label)
+        yield from progress.track(worked, total=total, description=label)
 
 
 def _progress() -> Progress:
