@@ -7,6 +7,7 @@ the twin's features, on those features, for any other.
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,11 +24,12 @@ from vcm.eval.metrics.whole import confusion, label_accuracy, retrieval_accuracy
 from vcm.io.coco import CocoGroundTruth
 from vcm.io.labelled import PICTURE_SUFFIXES, ImageFolder, MaskFolder, read_mask
 from vcm.io.pictures import load_image
+from vcm.requirements import needing
 from vcm.structures import Classification, Detections, Embedding, InstanceMasks, Latents, Segmentation
 from vcm.tasks.protocol import Head
 from vcm.twin import PixelTwin
 
-__all__ = ["HeadCurve", "HeadPoint", "HeadTest", "head_curve", "head_test"]
+__all__ = ["HeadCurve", "HeadPoint", "HeadTest", "draw_curve", "head_curve", "head_test", "twin_ceiling"]
 
 SCORE = 0.001
 """Least score of detections."""
@@ -307,3 +309,28 @@ def twin_ceiling(twin: PixelTwin, head: Head | None) -> Callable[[Any], Any]:
         return head(latents, **options)
 
     return run
+
+
+def draw_curve(curve: HeadCurve) -> str:
+    """The curve as SVG: main accuracy over bits per pixel, the ceiling as a line.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    with needing("a curve's drawing"):
+        from matplotlib.figure import Figure
+    name = next(iter(curve.points[0].accuracy))
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    points = sorted((point.bpp, point.accuracy[name]) for point in curve.points)
+    axes.plot([rate for rate, _ in points], [value for _, value in points], "o-", color="#111111", label=curve.head)
+    if curve.ceiling is not None:
+        axes.axhline(curve.ceiling.accuracy[name], color="#7f7f7f", linestyle="--", label="twin, no bits")
+    axes.set_xlabel("bits per pixel of the base layer")
+    axes.set_ylabel(f"{name}, percent")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(title=f"{curve.data}, {curve.pictures} pictures")
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    return buffer.getvalue()

@@ -156,7 +156,7 @@ def retrieval_accuracy(
         )
     similar = vectors[list(queries)] @ vectors.T
     similar[np.arange(len(queries)), list(queries)] = -np.inf
-    order = np.argsort(-similar, axis=1, kind="stable")[:, :k]
+    order = np.argsort(-similar, axis=1, kind="stable")[:, : min(k, len(vectors) - 1)]
     right = belongs[order] == belongs[list(queries)][:, None]
     company = np.array([(belongs == belongs[q]).sum() - 1 for q in queries])
     if company.min() < 1:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vcm.cli.options import Json
+from vcm.cli.options import MODEL, Json
 
 __all__ = ["register"]
 
@@ -24,7 +24,11 @@ def register(app: typer.Typer) -> None:
 
 _Protocol = Annotated[
     str,
-    typer.Argument(metavar="PROTOCOL", help="vcm-detection, jpeg-ai, kodak-psnr, or a YAML file.", show_default=False),
+    typer.Argument(
+        metavar="PROTOCOL|HEAD",
+        help="vcm-detection, jpeg-ai, kodak-psnr, a YAML file, or a head's file.",
+        show_default=False,
+    ),
 ]
 _Data = Annotated[
     Path,
@@ -59,6 +63,12 @@ _Streams = Annotated[
     Path | None,
     typer.Option("--streams", metavar="DIR", help="Keep all coded files here: other detectors need no encoder."),
 ]
+_Ceiling = Annotated[
+    Path | None, typer.Option("--ceiling", metavar="FILE", help="Of a head: the same, trained on the twin's features.")
+]
+_Model = Annotated[str, typer.Option("--model", metavar="MODEL", help="Of a head: shipped codec or weights file.")]
+_Twin = Annotated[str, typer.Option("--twin", metavar="TWIN", help="Of a head: pixel twin of the ceiling, or none.")]
+_Qualities = Annotated[str, typer.Option("--qualities", metavar="LIST", help="Of a head: base qualities.")]
 
 
 def evaluate(
@@ -73,12 +83,21 @@ def evaluate(
     jobs: _Jobs = 1,
     pseudo: _Pseudo = False,
     streams: _Streams = None,
+    ceiling: _Ceiling = None,
+    model: _Model = MODEL,
+    twin: _Twin = "vcm-s-twin",
+    qualities: _Qualities = "0,20,40,60,80,100",
     as_json: Json = False,
 ) -> int:
     """Measure rate–accuracy or rate–distortion curves and write a report.
 
     A run that was stopped continues where it was. Broken pictures are reported, counted and left out for every codec.
+    For a head's file: real base-only files at --qualities, the head on their latents, and the pixel twin as ceiling.
     """
+    if protocol.endswith(".safetensors"):
+        from vcm.cli.head_curves import evaluate_head
+
+        return evaluate_head(Path(protocol), data, out, ceiling, model, twin, qualities, as_json)
     from vcm.cli import output as screen
     from vcm.errors import OptionError
     from vcm.eval.data.datasets import load_dataset

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vcm.eval.heads import HeadCurve
 
-__all__ = ["measure", "report", "show"]
+__all__ = ["evaluate_head", "measure", "report", "show"]
 
 
 def measure(
@@ -93,3 +93,33 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _rounded(v) for k, v in value.items()}
     return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def evaluate_head(
+    head: Path, data: Path, out: Path, ceiling: Path | None, model: str, twin: str, qualities: str, json: bool
+) -> int:
+    """``vcm eval HEAD``: writes ``curve.json`` and ``curve.svg`` into ``out`` and shows the table."""
+    import json as encoder
+
+    from vcm.cli import output as screen
+    from vcm.errors import OptionError
+    from vcm.eval.heads import draw_curve
+    from vcm.io.files import write_atomically
+
+    try:
+        wanted = [float(part) for part in qualities.split(",") if part.strip()]
+    except ValueError as error:
+        raise OptionError("--qualities", expected="numbers with commas", found=qualities) from error
+    top = None if twin == "none" else twin
+    with screen.steps() as progress:
+        curve = measure(head, data, wanted, model=model, twin=top, ceiling=ceiling, progress=progress)
+    out.mkdir(parents=True, exist_ok=True)
+    target = out / "curve.json"
+    write_atomically(target, encoder.dumps(report(curve), indent=2, allow_nan=False))
+    write_atomically(out / "curve.svg", draw_curve(curve))
+    if json:
+        screen.print_json(report(curve))
+        return 0
+    show(curve)
+    screen.say(f"{curve.pictures} pictures of {curve.data}: {target}")
+    return 0
