@@ -20,6 +20,7 @@ from vcm.bitstream import coded_size
 from vcm.codecs.scalable.model import base_latents, default_base_scale, picture_array
 from vcm.codecs.scalable.torch_networks import analysis_networks, on_device
 from vcm.io.pictures import load_image
+from vcm.limits import DEFAULT_BYTES, DEFAULT_PIXELS
 from vcm.structures import DEFAULT_SCORE, Detections, Latents
 from vcm.weights.registry import find_twin
 from vcm.weights.twin_file import LoadedTwin, read_twin
@@ -78,31 +79,42 @@ class PixelTwin:
         self.fingerprint = digest.hexdigest()
 
     @one_or_many
-    def latents(self, image: ImageSource) -> Latents:
+    def latents(
+        self, image: ImageSource, *, max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES
+    ) -> Latents:
         """The twin's features, where a codec has base latents; unquantised, of the size that a codec's default has.
 
         Args:
             image: path, PIL image, uint8 HWC array or CHW tensor; or a list or batch of these.
+            max_pixels, max_bytes: most pixels of the picture, most bytes of its file.
 
         Raises:
             ImageError: the picture cannot be read or is smaller than 16 px or too large.
         """
-        source = load_image(image)
+        source = load_image(image, max_pixels=max_pixels, max_bytes=max_bytes)
         size = source.width, source.height
         scale = default_base_scale(*size)
         y = torch.from_numpy(base_latents(self._networks, picture_array(source.pixels), scale)).to(self._device)
         return Latents(y, replace(self._spec, fingerprint=self.fingerprint), coded_size(*size, scale), size, 100.0)
 
     @one_or_many
-    def detect(self, image: ImageSource, *, score: float = DEFAULT_SCORE) -> Detections:
+    def detect(
+        self,
+        image: ImageSource,
+        *,
+        score: float = DEFAULT_SCORE,
+        max_pixels: int = DEFAULT_PIXELS,
+        max_bytes: int = DEFAULT_BYTES,
+    ) -> Detections:
         """Objects in a picture, from its pixels; ``bytes_read`` is 0.
 
         Args:
             image: path, PIL image, uint8 HWC array or CHW tensor; or a list or batch of these.
             score: least score kept, 0 … 1.
+            max_pixels, max_bytes: as for :meth:`latents`.
 
         Raises:
             ImageError: the picture cannot be read or is smaller than 16 px or too large.
             OptionError: ``score`` is out of range.
         """
-        return self._detect.detect(self.latents(image), score)
+        return self._detect.detect(self.latents(image, max_pixels=max_pixels, max_bytes=max_bytes), score)

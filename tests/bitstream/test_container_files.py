@@ -83,7 +83,7 @@ def test_read_base_of_a_path_reads_nothing_ahead(small_file: Bitstream, tmp_path
 
 
 def test_a_lying_header_costs_no_memory(tmp_path: Path) -> None:
-    data = Header(1, 16, 16, base_bytes=1 << 30).pack() + bytes(100)
+    data = Header(1, 65535, 4000, base_bytes=1 << 30).pack() + bytes(100)
     path = tmp_path / "lie.vcm"
     path.write_bytes(data)
     for source in (data, CountingFile(data), path):

@@ -21,6 +21,7 @@ from vcm.api.sources import base_of, whole_of
 from vcm.bitstream import Bitstream, ChunkKind, Layer, Metadata, SourceKind
 from vcm.errors import FingerprintError, LayerError, ModelNotFoundError
 from vcm.io.pictures import load_image
+from vcm.limits import DEFAULT_BYTES, DEFAULT_PIXELS
 from vcm.structures import COCO_NAMES, DEFAULT_SCORE, Classification, Detections
 from vcm.tasks.postprocessing import MAX_DETECTIONS, NMS_IOU
 
@@ -60,6 +61,7 @@ class FakeCodec:
         self, image: Any, *, quality: float = 50, base_quality: float = 50, base_only: bool = False,
         target_bpp: float | None = None, base_scale: float | None = None, picture: str | None = None,
         keep: list[str] | None = None,
+        max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES,
     ) -> Bitstream:  # fmt: skip
         source = load_image(image)
         picture = Image.fromarray(source.pixels)
@@ -83,6 +85,7 @@ class FakeCodec:
     def enhance(
         self, source: Any, image: Any, *, quality: float = 50, target_bpp: float | None = None,
         allow_other_picture: bool = False, picture: str | None = None,
+        max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES,
     ) -> Bitstream:  # fmt: skip
         stream = whole_of(source)
         if stream.enhancement is not None:
@@ -92,6 +95,7 @@ class FakeCodec:
     def detect(
         self, source: Any, *, score: float = DEFAULT_SCORE, iou: float = NMS_IOU, agnostic: bool = False,
         max_det: int = MAX_DETECTIONS, classes: Iterable[str | int] | None = None,
+        max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES,
     ) -> Detections:  # fmt: skip
         stream, bytes_read = base_of(source)
         if stream.base_layer.fingerprint != BASE:
@@ -102,11 +106,15 @@ class FakeCodec:
         )
         return found.filter(score=score, classes=classes)[:max_det]
 
-    def classify(self, source: Any) -> Classification:
+    def classify(
+        self, source: Any, *, max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES
+    ) -> Classification:
         scores = np.linspace(0.01, 0.8, len(COCO_NAMES), dtype=np.float32)
         return Classification(scores, bytes_read=base_of(source)[1])
 
-    def decode(self, source: Any, *, layers: int | None = None, region: None = None) -> Image.Image:
+    def decode(self, source: Any, *, layers: int | None = None, region: None = None,
+        max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES,
+    ) -> Image.Image:  # fmt: skip
         stream = whole_of(source)
         if layers is not None and layers > len(stream.layers):
             raise LayerError("the file has fewer layers", expected=layers, found=len(stream.layers))

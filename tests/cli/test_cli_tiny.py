@@ -117,3 +117,30 @@ def test_a_region_is_the_crop_of_the_picture(photo: Path, tmp_path: Path, capsys
         assert status == 2
         assert wanted in capsys.readouterr().err
         assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("command", ["encode", "detect", "classify", "decode", "enhance", "inspect"])
+def test_limits_of_every_command(command: str, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, base, out = tmp_path / "a.vcm", tmp_path / "base.vcm", ["-o", tmp_path / "out.png", "--force"]
+    call(capsys, "encode", photo, "-o", file)
+    call(capsys, "encode", photo, "-o", base, "--base-only")
+    arguments = {
+        "encode": [photo, *out], "detect": [file], "classify": [photo], "decode": [file, *out],
+        "enhance": [base, photo, *out], "inspect": [file],
+    }[command]  # fmt: skip
+    for limit, wanted in ((["--max-pixels", "6369"], "6369"), (["--max-bytes=50"], "50 bytes")):
+        if command == "inspect" and "--max-pixels" in limit:
+            continue
+        for line in ([*limit, command, *arguments], [command, *arguments, *limit]):
+            model = [] if command == "inspect" else ["-m", TINY]
+            assert vcm.cli.run([str(argument) for argument in (*line, *model)]) == 1
+            said = capsys.readouterr().err
+            assert wanted in said
+            assert said.count("\n") == 1
+            assert not (tmp_path / "out.png").exists()
+
+
+def test_limits_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--max-pixels", "0"], ["--max-bytes=many"], ["--max-pixels"], ["--max-bytes", "-5"]):
+        assert vcm.cli.run(["inspect", "a.vcm", *arguments]) == 2
+        assert "is out of range: expected a whole number from 1 on" in capsys.readouterr().err

@@ -342,15 +342,17 @@ def test_a_lying_header_costs_no_memory(tmp_path: Path, width: int, height: int)
 
 
 def test_an_applications_own_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours is 2^28. Pillow's default refuses 179 million pixels; an application may raise that, and may lower it."""
+    """Ours is 2^28 at most. Pillow's refuses 179 million pixels; an application may raise that, and may lower it."""
     path = tmp_path / "large.png"
     path.write_bytes(png(65535, 3000, 1, 0, b"".join([bytes(8193)] * 20)))
     assert MAX_PIXELS > 65535 * 3000
     with pytest.raises(ImageError, match=r"at most twice PIL\.Image\.MAX_IMAGE_PIXELS, 89478485"):
-        load_image(path)
+        load_image(path, max_pixels=MAX_PIXELS)
     for limit in (None, MAX_PIXELS):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(ImageError, match="truncated"):
+            load_image(path, max_pixels=MAX_PIXELS)
+        with pytest.raises(ImageError, match=r"at most 67108864 pixels \(max_pixels\), found 65535x3000"):
             load_image(path)
         assert limit == Image.MAX_IMAGE_PIXELS
     small = saved(tmp_path, Image.new("RGB", (40, 30)), "small.png")

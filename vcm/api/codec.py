@@ -14,7 +14,7 @@ from PIL import Image
 
 from vcm.api.arguments import base_scale_of, check_target, kept_of, quality_index, whole_number
 from vcm.api.cost import Cost, count_costs
-from vcm.api.decoding import PictureRows, Region, decode, decode_rows
+from vcm.api.decoding import PictureRows, Region, check_base, decode, decode_rows
 from vcm.api.engines import engine_of, loaded_for
 from vcm.api.many import Outcome, run_many
 from vcm.api.rate import add_picture_layer, search_quality
@@ -26,6 +26,7 @@ from vcm.codecs.scalable.model import BaseLatents, default_base_scale, picture_a
 from vcm.errors import FingerprintError, HeadError, ImageError, LayerError, OptionError, OtherPictureError
 from vcm.io.colours import ProfileUse
 from vcm.io.pictures import SourceImage, load_image
+from vcm.limits import DEFAULT_BYTES, DEFAULT_PIXELS, Limits
 from vcm.runtime.networks import Array
 from vcm.structures import DEFAULT_SCORE, Classification, Detections, Latents, LatentSpec, Result
 from vcm.tasks.postprocessing import MAX_DETECTIONS, NMS_IOU
@@ -124,6 +125,8 @@ class Codec:
         base_scale: float | None = None,
         picture: PictureName | None = None,
         keep: Collection[str] | None = None,
+        max_pixels: int = DEFAULT_PIXELS,
+        max_bytes: int = DEFAULT_BYTES,
     ) -> Bitstream:
         """Encode a picture.
 
@@ -146,6 +149,8 @@ class Codec:
                 (the position) and ``icc`` (the colour profile; without it the pixels are converted to sRGB). By default
                 nothing for a base alone, whose metadata would be longer than itself; else ``metadata`` and a profile
                 whose colours are not sRGB's.
+            max_pixels: most pixels of the picture.
+            max_bytes: most bytes of its file.
 
         Raises:
             ImageError: the picture cannot be read or is smaller than 16 px or too large.
@@ -159,7 +164,7 @@ class Codec:
         check_target(target_bpp)
         asked = None if base_scale is None else base_scale_of(base_scale)
         kept = kept_of(keep, base_only)
-        source = load_image(image, keep_gps=kept.gps, profile=kept.profile)
+        source = load_image(image, keep_gps=kept.gps, profile=kept.profile, max_pixels=max_pixels, max_bytes=max_bytes)
         metadata = Metadata(exif=source.exif if kept.exif else None, icc=source.icc)
         scale = asked or default_base_scale(source.width, source.height)
         x = picture_array(source.pixels)
@@ -186,6 +191,8 @@ class Codec:
         target_bpp: float | None = ...,
         allow_other_picture: bool = ...,
         picture: PictureName | None = ...,
+        max_pixels: int = ...,
+        max_bytes: int = ...,
     ) -> list[Bitstream]: ...
     @overload
     def enhance(
@@ -197,6 +204,8 @@ class Codec:
         target_bpp: float | None = ...,
         allow_other_picture: bool = ...,
         picture: PictureName | None = ...,
+        max_pixels: int = ...,
+        max_bytes: int = ...,
     ) -> Bitstream: ...
     def enhance(
         self,
@@ -207,6 +216,8 @@ class Codec:
         target_bpp: float | None = None,
         allow_other_picture: bool = False,
         picture: PictureName | None = None,
+        max_pixels: int = DEFAULT_PIXELS,
+        max_bytes: int = DEFAULT_BYTES,
     ) -> Bitstream | list[Bitstream]:
         """Append the enhancement layer to a base-only file.
 
@@ -218,6 +229,8 @@ class Codec:
             allow_other_picture: do not compare the picture's own base with the file's. It must have its size all the
                 same.
             picture: as of :meth:`encode`.
+            max_pixels: most pixels of the picture.
+            max_bytes: most bytes of its file, and of the one that is enhanced.
 
         Raises:
             LayerError: the file has an enhancement or picture layer already.
@@ -234,17 +247,17 @@ class Codec:
                 raise OptionError("files and pictures come as two lists of one length")
             pairs = zip(files, images, strict=True)
             more: dict[str, Any] = {"quality": quality, "target_bpp": target_bpp, "picture": picture}
-            more["allow_other_picture"] = allow_other_picture
+            more |= {"allow_other_picture": allow_other_picture, "max_pixels": max_pixels, "max_bytes": max_bytes}
             return [self.enhance(one, its_picture, **more) for one, its_picture in pairs]
         index = quality_index("quality", quality)
         check_target(target_bpp)
-        file = whole_of(source)  # type: ignore[arg-type]  # a list was dealt with above
+        file = whole_of(source, Limits(max_pixels, max_bytes))  # type: ignore[arg-type]  # a list was dealt with above
         if len(file.layer_names) > 1:
             what = "the file has an enhancement layer already"
             raise LayerError(what, expected="a base-only file", found=", ".join(file.layer_names))
         # As when the base was encoded: sRGB, unless the file has a profile for other colours.
         profile: ProfileUse = "apply" if file.metadata.icc is None else "keep"
-        loaded = load_image(image, profile=profile)  # type: ignore[arg-type]
+        loaded = load_image(image, profile=profile, max_pixels=max_pixels, max_bytes=max_bytes)  # type: ignore[arg-type]
         found, expected = f"{loaded.width}x{loaded.height}", f"{file.width}x{file.height}"
         if found != expected:
             raise ImageError("the picture is not the one that the file was made from", expected=expected, found=found)
@@ -281,27 +294,32 @@ class Codec:
     def _base(self, file: Bitstream) -> BaseLatents:
         return self._model.decode_base(file.coded_base)
 
-    def _latents(self, source: StreamSource, *, own: bool = False) -> tuple[Latents, int]:
+    def _latents(self, source: StreamSource, limits: Limits, *, own: bool = False) -> tuple[Latents, int]:
         """Latents, and the bytes that were read for them; in the form that this codec's own heads read, or a tensor."""
-        file, count = base_of(source)
+        file, count = base_of(source, limits)
+        check_base(file.header, limits)
         base = self._base(file)
         y_hat = self._engine.y_hat(base.y_hat()) if own else self._engine.tensor(base.y_hat())
         quality = base.quality_index * 100 / MAX_QUALITY
         return Latents(y_hat, self.spec, base.coded_size, base.source_size, quality), count
 
     @one_or_many
-    def latents(self, source: StreamSource) -> Latents:
+    def latents(
+        self, source: StreamSource, *, max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES
+    ) -> Latents:
         """Base latents of a file; only its base prefix is read.
 
         Args:
             source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+            max_pixels: most pixels of the picture that the base was coded from.
+            max_bytes: most bytes of the base prefix.
 
         Raises:
             FormatError: the file is damaged or no VCM file.
             FingerprintError: the base was written by other weights.
             MissingDependencyError: torch is not installed, in whose tensors they come.
         """
-        return self._latents(source)[0]
+        return self._latents(source, Limits(max_pixels, max_bytes))[0]
 
     @one_or_many
     def detect(
@@ -313,6 +331,8 @@ class Codec:
         agnostic: bool = False,
         max_det: int = MAX_DETECTIONS,
         classes: Iterable[str | int] | None = None,
+        max_pixels: int = DEFAULT_PIXELS,
+        max_bytes: int = DEFAULT_BYTES,
     ) -> Detections:
         """Objects in a file's picture, from its base layer; pixels are not decoded.
 
@@ -324,30 +344,44 @@ class Codec:
             agnostic: drop the weaker of two boxes of different classes as well.
             max_det: most boxes, 1 … 1000.
             classes: names or indexes of the classes that are wanted; all by default.
+            max_pixels: most pixels of the picture that the base was coded from.
+            max_bytes: most bytes of the base prefix.
 
         Raises:
             FormatError, FingerprintError: as for :meth:`latents`.
             OptionError: an option is out of range, or there is no such class.
         """
-        latents, count = self._latents(source, own=True)
+        latents, count = self._latents(source, Limits(max_pixels, max_bytes), own=True)
         found = self._engine.detect(latents, score, iou, agnostic=agnostic, max_det=max_det, classes=classes)
         return replace(found, bytes_read=count)
 
     @one_or_many
-    def classify(self, source: StreamSource) -> Classification:
+    def classify(
+        self, source: StreamSource, *, max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES
+    ) -> Classification:
         """Class probabilities of a file's picture, from its base layer.
 
         Args:
             source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+            max_pixels: most pixels of the picture that the base was coded from.
+            max_bytes: most bytes of the base prefix.
 
         Raises:
             FormatError, FingerprintError: as for :meth:`latents`.
         """
-        latents, count = self._latents(source, own=True)
+        latents, count = self._latents(source, Limits(max_pixels, max_bytes), own=True)
         return replace(self._engine.classify(latents), bytes_read=count)
 
     @one_or_many
-    def decode(self, source: StreamSource, *, layers: int | None = None, region: Region | None = None) -> Image.Image:
+    def decode(
+        self,
+        source: StreamSource,
+        *,
+        layers: int | None = None,
+        region: Region | None = None,
+        max_pixels: int = DEFAULT_PIXELS,
+        max_bytes: int = DEFAULT_BYTES,
+    ) -> Image.Image:
         """The picture or a part of it, upright, for a person.
 
         Args:
@@ -357,27 +391,32 @@ class Codec:
                 more than the base prefix is read, which holds no metadata.
             region: ``(x0, y0, x1, y1)`` in pixels, ends exclusive: the crop of the picture. No more tiles are read and
                 decoded than it needs, if the source can seek; of a file object others must not move it meanwhile.
+            max_pixels: most pixels of the picture or region; of a preview, of the picture that the base was coded from.
+            max_bytes: most bytes of the file; of a preview, of the base prefix.
 
         Raises:
             FormatError: the file is damaged or no VCM file.
             FingerprintError: a layer was written by other weights.
             LayerError: the file has fewer layers.
-            LimitError: the header claims a picture or tiles that would take too much memory.
+            LimitError: more pixels or bytes than was said, or a base or tiles that would take too much memory.
             OptionError: ``layers`` is out of range, ``region`` is empty or reaches out of the picture.
         """
-        return decode(self._model, source, layers, region)
+        return decode(self._model, source, layers, region, Limits(max_pixels, max_bytes))
 
-    def decode_rows(self, source: StreamSource) -> PictureRows:
+    def decode_rows(
+        self, source: StreamSource, *, max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES
+    ) -> PictureRows:
         """The picture from the top down, for those that do not fit into memory: a band of rows at a time.
 
         Args:
             source: path, bytes, binary file object or :class:`Bitstream`.
+            max_pixels, max_bytes: of the picture and of the file.
 
         Raises:
             FormatError, FingerprintError, LimitError: as for :meth:`decode`; of a damaged stream while it is iterated.
             LayerError: the file has no enhancement.
         """
-        return decode_rows(self._model, source)
+        return decode_rows(self._model, source, Limits(max_pixels, max_bytes))
 
     # -- many at once --------------------------------------------------------------------------------------------------
 
@@ -478,12 +517,21 @@ class Codec:
             raise HeadError("no head of that name", expected=", ".join(self._heads), found=name)
         return head
 
-    def run(self, name: str, source: StreamSource | list[StreamSource], **options: Any) -> Any:
+    def run(
+        self,
+        name: str,
+        source: StreamSource | list[StreamSource],
+        *,
+        max_pixels: int = DEFAULT_PIXELS,
+        max_bytes: int = DEFAULT_BYTES,
+        **options: Any,
+    ) -> Any:
         """Run a head on a file's base latents.
 
         Args:
             name: ``detect``, ``classify``, or one that :meth:`add_head` registered.
             source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+            max_pixels, max_bytes: as for :meth:`latents`.
             options: for the head, such as ``score=0.3`` for a detection head.
 
         Returns:
@@ -494,10 +542,11 @@ class Codec:
         """
         head = self.head(name)
 
+        limits = Limits(max_pixels, max_bytes)
         own = head is self._engine.detect or head is self._engine.classify
 
         def one(file: StreamSource) -> Any:
-            latents, count = self._latents(file, own=own)
+            latents, count = self._latents(file, limits, own=own)
             found = head(latents, **options)
             return replace(found, bytes_read=count) if isinstance(found, Result) else found
 

@@ -12,14 +12,15 @@ from PIL import Image
 
 from vcm.api.arguments import whole_number
 from vcm.api.sources import StreamSource, base_of, partial_of, whole_of
-from vcm.bitstream import Bitstream, Header, Metadata, PartialBitstream
+from vcm.bitstream import Bitstream, ChunkKind, Header, Metadata, PartialBitstream
 from vcm.codecs.picture_layer import decode_picture_layer
 from vcm.codecs.scalable.model import ScalableModel
 from vcm.codecs.scalable.synthesis import Box, latents_box
 from vcm.errors import LayerError, OptionError
 from vcm.io.metadata import without_orientation
+from vcm.limits import Limits
 
-__all__ = ["PictureRows", "Region", "decode", "decode_rows"]
+__all__ = ["PictureRows", "Region", "check_base", "decode", "decode_rows"]
 
 Region = tuple[int, int, int, int] | list[int]
 """(x0, y0, x1, y1) in pixels of the source picture, ends exclusive."""
@@ -47,18 +48,21 @@ class PictureRows:
         return self.bands
 
 
-def decode(model: ScalableModel, source: StreamSource, layers: int | None, region: Region | None) -> Image.Image:
+def decode(
+    model: ScalableModel, source: StreamSource, layers: int | None, region: Region | None, limits: Limits
+) -> Image.Image:
     """See :meth:`vcm.Codec.decode`."""
     asked = None if layers is None else whole_number("layers", layers, 1, None)
     if asked == 1:
-        return _preview(model, base_of(source)[0], region)
+        return _preview(model, base_of(source, limits)[0], region, limits)
     if region is not None or isinstance(source, PartialBitstream):
-        with partial_of(source) as file:
-            return _region(model, file, asked, region)
-    stream = whole_of(source)
+        with partial_of(source, limits) as file:
+            return _region(model, file, asked, region, limits)
+    stream = whole_of(source, limits)
     wanted = _layers(model, stream, asked)
     if wanted == 1:
-        return _preview(model, stream, None)
+        return _preview(model, stream, None, limits)
+    limits.check_pixels("the picture", stream.width, stream.height)
     if stream.picture is not None:
         pixels = decode_picture_layer(stream.picture, stream.width, stream.height)
     else:
@@ -66,9 +70,10 @@ def decode(model: ScalableModel, source: StreamSource, layers: int | None, regio
     return _picture(pixels, stream.header, stream.metadata)
 
 
-def decode_rows(model: ScalableModel, source: StreamSource) -> PictureRows:
+def decode_rows(model: ScalableModel, source: StreamSource, limits: Limits) -> PictureRows:
     """See :meth:`vcm.Codec.decode_rows`."""
-    stream = whole_of(source)
+    stream = whole_of(source, limits)
+    limits.check_pixels("the picture", stream.width, stream.height)
     layer = stream.enhancement
     if stream.picture is not None:  # its codec knows no bands
         bands = iter([decode_picture_layer(stream.picture, stream.width, stream.height)])
@@ -83,24 +88,35 @@ def decode_rows(model: ScalableModel, source: StreamSource) -> PictureRows:
     return PictureRows(stream.width, stream.height, mode, metadata.icc, _exif_of(metadata), bands)
 
 
-def _region(model: ScalableModel, file: PartialBitstream, asked: int | None, region: Region | None) -> Image.Image:
+def _region(
+    model: ScalableModel, file: PartialBitstream, asked: int | None, region: Region | None, limits: Limits
+) -> Image.Image:
     header = file.header
     box = (0, 0, header.width, header.height) if region is None else _box_of(region, header)
     wanted = _layers(model, file, asked)
     if wanted == 1:
+        check_base(header, limits)
         pixels = model.decode_preview(model.decode_base(file.coded_base), box)
         return _picture(pixels, header, file.metadata, preview=True)
     if file.picture is not None:
+        limits.check_pixels("the picture", header.width, header.height)  # its codec knows no regions
         x0, y0, x1, y1 = box
         pixels = decode_picture_layer(file.picture, header.width, header.height)[y0:y1, x0:x1]
         return _picture(np.ascontiguousarray(pixels), header, file.metadata)
+    limits.check_pixels("the picture" if region is None else "the region", box[2] - box[0], box[3] - box[1])
     layer = file.layers[1]
     seen = latents_box(box, (header.width, header.height), layer.tile_log2)
     pixels = model.decode_picture(layer, model.decode_base(file.coded_base, seen), box)
     return _picture(pixels, header, file.metadata)
 
 
-def _preview(model: ScalableModel, file: Bitstream, region: Region | None) -> Image.Image:
+def check_base(header: Header, limits: Limits) -> None:
+    """Raises :class:`LimitError` where the base was coded from a picture of too many pixels."""
+    limits.check_pixels("the base's picture", *header.coded_size(ChunkKind.BASE))
+
+
+def _preview(model: ScalableModel, file: Bitstream, region: Region | None, limits: Limits) -> Image.Image:
+    check_base(file.header, limits)
     box = None if region is None else _box_of(region, file.header)
     pixels = model.decode_preview(model.decode_base(file.coded_base), box)
     return _picture(pixels, file.header, file.metadata, preview=True)

@@ -16,6 +16,7 @@ from vcm.api.sources import StreamSource, base_of, partial_of, whole_of
 from vcm.bitstream import Bitstream, PartialBitstream
 from vcm.errors import FingerprintError
 from vcm.io.remote import address_of
+from vcm.limits import DEFAULT_BYTES, DEFAULT_PIXELS, USUAL, Limits
 from vcm.structures import DEFAULT_SCORE
 from vcm.tasks.postprocessing import MAX_DETECTIONS, NMS_IOU
 from vcm.weights.registry import Folders, find_model
@@ -39,18 +40,27 @@ class OpenFile:
         base: header and base layer.
     """
 
-    def __init__(self, source: StreamSource, folders: Folders, device: str | torch.device, backend: Backend) -> None:
+    def __init__(
+        self,
+        source: StreamSource,
+        folders: Folders,
+        device: str | torch.device,
+        backend: Backend,
+        limits: Limits = USUAL,
+    ) -> None:
+        self._limits = limits
+        self._options = {"max_pixels": limits.pixels, "max_bytes": limits.bytes}
         self._source, self._folders, self._device, self._backend = source, folders, device, backend
         # A path is read again when more than the base is wanted, an object that is read from cannot be.
         if not isinstance(source, str | os.PathLike | bytes | Bitstream):
-            self._source = whole_of(source)
-        self.base = base_of(self._source)[0]
+            self._source = whole_of(source, limits)
+        self.base = base_of(self._source, limits)[0]
         self.codec = find_codec(self.base, folders, device, backend)
 
     @cached_property
     def stream(self) -> Bitstream:
         """The whole file; read when first asked for."""
-        return whole_of(self._source)
+        return whole_of(self._source, self._limits)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,7 +69,7 @@ class OpenFile:
 
     def latents(self) -> Latents:
         """As :meth:`vcm.Codec.latents`."""
-        return self.codec.latents(self.base)
+        return self.codec.latents(self.base, **self._options)
 
     def detect(
         self,
@@ -71,15 +81,17 @@ class OpenFile:
         classes: Iterable[str | int] | None = None,
     ) -> Detections:
         """As :meth:`vcm.Codec.detect`."""
-        return self.codec.detect(self.base, score=score, iou=iou, agnostic=agnostic, max_det=max_det, classes=classes)
+        return self.codec.detect(
+            self.base, score=score, iou=iou, agnostic=agnostic, max_det=max_det, classes=classes, **self._options
+        )
 
     def classify(self) -> Classification:
         """As :meth:`vcm.Codec.classify`."""
-        return self.codec.classify(self.base)
+        return self.codec.classify(self.base, **self._options)
 
     def run(self, name: str, **options: Any) -> Any:
         """As :meth:`vcm.Codec.run`; heads are added to ``codec``."""
-        return self.codec.run(name, self.base, **options)
+        return self.codec.run(name, self.base, **self._options, **options)
 
     def decode(self, *, layers: int | None = None, region: Region | None = None) -> Image.Image:
         """As :meth:`vcm.Codec.decode`; the base alone (``layers=1``) is decoded from what was read at first.
@@ -88,11 +100,11 @@ class OpenFile:
             FingerprintError: no weights at hand read the enhancement layer.
         """
         if layers == 1:
-            return self.codec.decode(self.base, layers=1, region=region)
+            return self.codec.decode(self.base, layers=1, region=region, **self._options)
         if region is None or "stream" in self.__dict__:
-            return self._codec_of(self.stream).decode(self.stream, layers=layers, region=region)
-        with partial_of(self._source) as file:
-            return self._codec_of(file).decode(file, layers=layers, region=region)
+            return self._codec_of(self.stream).decode(self.stream, layers=layers, region=region, **self._options)
+        with partial_of(self._source, self._limits) as file:
+            return self._codec_of(file).decode(file, layers=layers, region=region, **self._options)
 
     def decode_rows(self) -> PictureRows:
         """As :meth:`vcm.Codec.decode_rows`.
@@ -100,7 +112,7 @@ class OpenFile:
         Raises:
             FingerprintError: no weights at hand read the enhancement layer.
         """
-        return self._codec_of(self.stream).decode_rows(self.stream)
+        return self._codec_of(self.stream).decode_rows(self.stream, **self._options)
 
     def _codec_of(self, file: Bitstream | PartialBitstream) -> Codec:
         """The codec that reads the enhancement as well."""
@@ -114,7 +126,13 @@ class OpenFile:
 
 
 def open(
-    file: StreamSource, *, weights: Folders = (), device: str | torch.device = "cpu", backend: Backend = "auto"
+    file: StreamSource,
+    *,
+    weights: Folders = (),
+    device: str | torch.device = "cpu",
+    backend: Backend = "auto",
+    max_pixels: int = DEFAULT_PIXELS,
+    max_bytes: int = DEFAULT_BYTES,
 ) -> OpenFile:
     """Open a file with the weights that wrote it: by fingerprint, nothing needs to be named.
 
@@ -126,6 +144,7 @@ def open(
         weights: folders of weights files, or weights files.
         device: where the codec runs.
         backend: what runs its networks, as for :func:`vcm.load`.
+        max_pixels, max_bytes: as for the methods of :class:`vcm.Codec`, for all that is done with the file.
 
     Raises:
         FingerprintError: no weights at hand read this file; its text names the fingerprint that they must have.
@@ -136,7 +155,7 @@ def open(
     """
     beside = [Path(file).parent] if isinstance(file, str | os.PathLike) and address_of(file) is None else []
     named = [weights] if isinstance(weights, str | os.PathLike) else weights
-    return OpenFile(file, (*named, *beside), device, backend)
+    return OpenFile(file, (*named, *beside), device, backend, Limits(max_pixels, max_bytes))
 
 
 def find_codec(

@@ -12,7 +12,8 @@ import numpy as np
 
 from vcm.bitstream import Bitstream, PartialBitstream, read, read_base, read_partially
 from vcm.carriers import find_base
-from vcm.errors import MagicError, OptionError
+from vcm.errors import LimitError, MagicError, OptionError
+from vcm.limits import USUAL, Limits
 
 __all__ = ["StreamSource", "base_of", "items_of", "one_or_many", "partial_of", "whole_of"]
 
@@ -76,35 +77,38 @@ def items_of(source: object) -> list[Any] | None:
     return list(batch)
 
 
-def base_of(source: StreamSource) -> tuple[Bitstream, int]:
+def base_of(source: StreamSource, limits: Limits = USUAL) -> tuple[Bitstream, int]:
     """Header and base of a file, of which no more than that is read; and how many bytes that was."""
     if isinstance(source, Bitstream):
         return Bitstream(source.header, source.chunks[:1]), source.header.base_bytes
     if isinstance(source, PartialBitstream):
         return Bitstream(source.header, (source.coded_base.as_layer(),)), source.header.base_bytes
     try:
-        got = read_base(source)
+        got = read_base(source, max_bytes=limits.bytes)
     except MagicError:
         carried = find_base(source) if isinstance(source, str | os.PathLike | bytes) else None
         if carried is None:
             raise
+        if carried.bytes_read > limits.bytes:
+            expected = f"at most {limits.bytes} bytes"
+            raise LimitError("the base is too long", expected=expected, found=carried.bytes_read) from None
         return carried.stream, carried.bytes_read
     return got.bitstream, got.bytes_read
 
 
 @contextmanager
-def partial_of(source: StreamSource) -> Iterator[PartialBitstream]:
+def partial_of(source: StreamSource, limits: Limits = USUAL) -> Iterator[PartialBitstream]:
     """A file whose tiles are read when they are needed, open in this block."""
     if isinstance(source, PartialBitstream):
         yield source
     elif isinstance(source, Bitstream):
         yield PartialBitstream(source.header, source.coded_base, source.layers, source.metadata, source.picture)
     else:
-        with read_partially(source) as file:
+        with read_partially(source, max_bytes=limits.bytes) as file:
             yield file
 
 
-def whole_of(source: StreamSource) -> Bitstream:
+def whole_of(source: StreamSource, limits: Limits = USUAL) -> Bitstream:
     """The whole file.
 
     Raises:
@@ -113,4 +117,4 @@ def whole_of(source: StreamSource) -> Bitstream:
     if isinstance(source, PartialBitstream):
         what = "a file that is read in parts is not there as a whole"
         raise OptionError(what, expected="a path, bytes, file object or Bitstream", found=type(source).__name__)
-    return source if isinstance(source, Bitstream) else read(source)
+    return source if isinstance(source, Bitstream) else read(source, max_bytes=limits.bytes)

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 
 from vcm.bitstream.chunks import FRAME_BYTES, MIN_LAYER_BYTES, ChunkKind
 from vcm.bitstream.geometry import coded_size
-from vcm.bitstream.limits import MAX_CHUNK_BYTES, MAX_PIXELS, MAX_SIDE, check_range, crc16, found_in_file
+from vcm.bitstream.limits import (
+    MAX_CHUNK_BYTES,
+    MAX_PIXELS,
+    MAX_SIDE,
+    check_range,
+    crc16,
+    found_in_file,
+    max_base_bytes,
+)
 from vcm.errors import ChecksumError, LimitError, MagicError, OptionError, TruncatedError, VersionError
 
 __all__ = ["FORMAT_VERSION", "HEADER_BYTES", "MAGIC", "Header", "SourceKind"]
@@ -71,7 +79,8 @@ class Header:
 
     Raises:
         OptionError: a field is out of its range.
-        LimitError: the picture, or the enlarged one that the base is coded from, has too many pixels.
+        LimitError: the picture, or the enlarged one that the base is coded from, has too many pixels; or the base has
+            more bytes than any base of its size needs.
     """
 
     codec_id: int
@@ -89,7 +98,10 @@ class Header:
         if self.width * self.height > MAX_PIXELS:
             found = f"{self.width}×{self.height} = {self.width * self.height}"
             raise LimitError("the picture has too many pixels", expected=f"at most {MAX_PIXELS}", found=found)
-        coded_size(self.width, self.height, self.base_scale)
+        most = max_base_bytes(*coded_size(self.width, self.height, self.base_scale))
+        if self.base_bytes > most:
+            what = "the base is too long for its picture"
+            raise LimitError(what, expected=f"at most {most} bytes", found=self.base_bytes)
 
     def coded_size(self, kind: ChunkKind) -> tuple[int, int]:
         """``(width, height)`` in pixels of the picture that a layer of ``kind`` is coded from."""

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import google_crc32c
 
 from vcm.errors import FormatError, OptionError
-from vcm.limits import MAX_PIXELS, MAX_SIDE
+from vcm.limits import DEFAULT_BYTES, MAX_PIXELS, MAX_SIDE
 
 __all__ = [
     "MAX_CHUNKS", "MAX_CHUNK_BYTES", "MAX_FILE_BYTES", "MAX_KEY_BYTES", "MAX_LAYERS", "MAX_METADATA_BYTES",
     "MAX_PIXELS", "MAX_QUALITY", "MAX_SIDE", "MAX_TILE_LOG2", "MIN_TILE_LOG2", "check_bytes", "check_range",
-    "crc16", "crc32c", "found_in_file",
+    "crc16", "crc32c", "found_in_file", "max_base_bytes",
 ]  # fmt: skip
 
 MAX_CHUNKS = 1_024
@@ -26,7 +26,9 @@ MAX_CHUNK_BYTES = 1 << 30
 """Longest payload of a chunk, bytes."""
 MAX_METADATA_BYTES = 1 << 24
 """Most bytes that all EXIF, ICC and entry chunks of a file may take together, frames included."""
-MAX_FILE_BYTES = 1 << 30
+_MAX_BASE_BYTES_PER_PIXEL = 8
+_MAX_BASE_BYTES_BESIDE = 1 << 16
+MAX_FILE_BYTES = DEFAULT_BYTES
 """Default limit of :func:`vcm.bitstream.read`, bytes."""
 MAX_KEY_BYTES = 255
 """Longest key of a metadata entry, bytes of UTF-8."""
@@ -34,6 +36,16 @@ MAX_QUALITY = 1_023
 """Largest quality index of a layer (10 bits)."""
 MIN_TILE_LOG2, MAX_TILE_LOG2 = 10, 12
 """Tiles have sides of 1024 to 4096 pixels: networks see a tile in one piece, and a few bytes can claim any size."""
+
+
+def max_base_bytes(width: int, height: int) -> int:
+    """Most bytes of the base prefix whose coded picture has this size: six times what the worst symbols take.
+
+    Args:
+        width, height: of the picture that the base is coded from, pixels; the limit counts whole blocks of 16.
+    """
+    blocks = -(-width // 16) * -(-height // 16)
+    return _MAX_BASE_BYTES_BESIDE + _MAX_BASE_BYTES_PER_PIXEL * 256 * blocks
 
 
 def check_range(what: str, value: int, low: int, high: int) -> None:

@@ -95,25 +95,29 @@ def read(source: Source, *, max_bytes: int = MAX_FILE_BYTES) -> Bitstream:
     return parse(data)
 
 
-def read_base(source: Source) -> BaseRead:
+def read_base(source: Source, *, max_bytes: int = MAX_FILE_BYTES) -> BaseRead:
     """Header and base of a file. Takes exactly ``base_bytes`` bytes from the source, in order, and not one more.
 
     Args:
         source: a path, bytes, or a binary file object, which need not be seekable.
+        max_bytes: refuse longer bases, before they are read.
 
     Raises:
         InputError: the path cannot be read.
+        LimitError: the base prefix is longer than ``max_bytes``.
         FormatError, LayerError, OptionError: as :func:`parse` says.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         data = _view(source)
         header = Header.unpack(data)
+        check_file_size(header.base_bytes, max_bytes, "the base")
         data = data[: header.base_bytes]
     else:
         with opened(source) as file:
             taken = bytearray()
             fill(file, taken, HEADER_BYTES)
             header = Header.unpack(bytes(taken))
+            check_file_size(header.base_bytes, max_bytes, "the base")
             fill(file, taken, header.base_bytes)
             data = memoryview(taken)
     check_end("the base layer", header.base_bytes, len(data), ())

@@ -70,10 +70,10 @@ def fill(file: BinaryIO, taken: bytearray, count: int) -> None:
         taken += piece
 
 
-def check_file_size(size: int, max_bytes: int) -> None:
+def check_file_size(size: int, max_bytes: int, what: str = "the file") -> None:
     """Raises :class:`LimitError` for a file that is too long."""
     if size > max_bytes:
-        raise LimitError("the file is too long", expected=f"at most {max_bytes} bytes", found=size)
+        raise LimitError(f"{what} is too long", expected=f"at most {max_bytes} bytes", found=size)
 
 
 def check_end(what: str, expected: int, found: int, whole_layers: tuple[str, ...]) -> None:

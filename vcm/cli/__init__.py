@@ -24,6 +24,7 @@ import typer
 
 from vcm.allocator import keep_freed_memory
 from vcm.cli import output, signals
+from vcm.errors import UsageError
 
 __all__ = ["COMMAND_MODULES", "build_app", "main", "run"]
 
@@ -64,8 +65,15 @@ def build_app() -> typer.Typer:
 def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    # Taken out of the arguments by `run`, wherever it stands; here for the help.
+    # Taken out of the arguments by `run`, wherever they stand; here for the help.
     debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with every error.")] = False,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option("--max-pixels", help="Refuse larger pictures, before pixels are made.", show_default="67108864"),
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option("--max-bytes", help="Refuse longer files.", show_default="1073741824")
+    ] = None,
 ) -> None:
     if version:
         import vcm
@@ -78,12 +86,14 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and gives its exit status; never raises for what a user can do wrong."""
     arguments, debug = _take_debug(list(arguments))
+    arguments, limits = _take_limits(arguments)
     output.state.start(debug)
     with warnings.catch_warnings():
         # Ours become lines like all others, each time; those of libraries are for developers.
         warnings.simplefilter("always")
         warnings.showwarning = _show_warning
         try:
+            output.state.limits = _numbers(limits)
             status = build_app()(args=arguments, prog_name="vcm", standalone_mode=False)
             output.flush()
         except output.StdoutError as failure:
@@ -141,6 +151,28 @@ def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [argument for argument in arguments[:end] if argument != "--debug"]
     return options + arguments[end:], len(options) < end
+
+
+def _take_limits(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The arguments without ``--max-pixels`` and ``--max-bytes``, likewise, and what they were given."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options, limits = iter(arguments[:end]), dict[str, str]()
+    kept = []
+    for option in options:
+        name, given, value = option.partition("=")
+        if name in ("--max-pixels", "--max-bytes"):
+            limits[name[2:].replace("-", "_")] = value if given else next(options, "nothing")
+        else:
+            kept.append(option)
+    return kept + arguments[end:], limits
+
+
+def _numbers(limits: dict[str, str]) -> dict[str, int]:
+    for name, value in limits.items():
+        if not (value.isdecimal() and int(value) > 0):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is out of range", expected="a whole number from 1 on", found=value)
+    return {name: int(value) for name, value in limits.items()}
 
 
 def _usage_text(error: Exception) -> str:

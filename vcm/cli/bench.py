@@ -199,7 +199,7 @@ def _many(rates: dict[str, tuple[float, float]]) -> list[Row]:
 
 def _picture(image: Path | None) -> tuple[npt.NDArray[np.uint8], str]:
     if image is not None:
-        return load_image(image).pixels, str(image)
+        return load_image(image, **output.state.limits).pixels, str(image)
     import skimage.data
 
     return np.asarray(skimage.data.chelsea(), dtype=np.uint8), "scikit-image's cat"

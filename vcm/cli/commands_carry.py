@@ -146,10 +146,12 @@ def _bytes_of(image: Path) -> bytes:
         InputError: it cannot be read.
         LimitError: it is too long.
     """
-    from vcm.bitstream import MAX_FILE_BYTES
     from vcm.cli.files import data_of
+    from vcm.cli.output import state
     from vcm.errors import InputError, LimitError, reason
+    from vcm.limits import DEFAULT_BYTES
 
+    most = state.limits.get("max_bytes", DEFAULT_BYTES)
     source = data_of(image)
     if isinstance(source, bytes):
         return source
@@ -157,8 +159,8 @@ def _bytes_of(image: Path) -> bytes:
         # Opening a pipe would wait for its writer.
         if source.exists() and not source.is_file():
             raise InputError(f"cannot read {source}", expected="a file")
-        if (size := source.stat().st_size) > MAX_FILE_BYTES:
-            raise LimitError(f"{source} is too long", expected=f"at most {MAX_FILE_BYTES} bytes", found=size)
+        if (size := source.stat().st_size) > most:
+            raise LimitError(f"{source} is too long", expected=f"at most {most} bytes", found=size)
         return source.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {source}", found=reason(error)) from error

@@ -109,12 +109,15 @@ def decode(
 
 def _picture(models: Models, source: Path | bytes, layers: int | None, region: str | None) -> Image.Image:
     from vcm.bitstream import read_partially
+    from vcm.cli.output import state
+    from vcm.limits import DEFAULT_BYTES
 
     if region is None or layers == 1:
         codec, stream = models.open(source, base_only=layers == 1, layers=layers)
-        return codec.decode(stream, layers=layers, region=_numbers(region))
-    with read_partially(source) as file:
-        return models.reading(file, source, layers=layers).decode(file, layers=layers, region=_numbers(region))
+        return codec.decode(stream, layers=layers, region=_numbers(region), **state.limits)
+    with read_partially(source, max_bytes=state.limits.get("max_bytes", DEFAULT_BYTES)) as file:
+        codec = models.reading(file, source, layers=layers)
+        return codec.decode(file, layers=layers, region=_numbers(region), **state.limits)
 
 
 def _numbers(region: str | None) -> tuple[int, int, int, int] | None:

@@ -108,6 +108,7 @@ def encode(
             target_bpp=bpp,
             **coded,
             keep=None if keep is None else [name for name in keep.split(",") if name != "none"],
+            **out.state.limits,
         )
         return _written(stream, image, targets[image])
 
@@ -169,6 +170,7 @@ def enhance(
             target_bpp=bpp,
             allow_other_picture=force,
             **coded,
+            **out.state.limits,
         )
         return _written(stream, file, target)
 

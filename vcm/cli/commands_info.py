@@ -43,10 +43,13 @@ def _inspect(file: Path) -> Row:
     """One entry of what ``vcm inspect --json`` prints."""
     from vcm.bitstream import read
     from vcm.cli.files import data_of, is_vcm
+    from vcm.cli.output import state
+    from vcm.limits import DEFAULT_BYTES
 
+    most = state.limits.get("max_bytes", DEFAULT_BYTES)
     source = data_of(file)
     if is_vcm(source) or (carried := _carried(source)) is None:
-        return {"file": str(file), **_inspected(read(source), file)}
+        return {"file": str(file), **_inspected(read(source, max_bytes=most), file)}
     row = _inspected(carried.stream, file)
     where = {"format": carried.host, "offset": carried.offset, "bytes": carried.bytes}
     return {"file": str(file), **row, "carrier": where}

@@ -122,9 +122,10 @@ def detect(
         source = names.data_of(file)
         codec, stream, count = _base_of(models, source)
         if head is None:
-            found = codec.detect(stream, score=least, iou=overlap, **options)
+            found = codec.detect(stream, score=least, iou=overlap, **options, **out.state.limits)
         else:
-            found = codec.run(models.detector(codec, head), stream, score=least, nms_iou=overlap, **options)
+            name = models.detector(codec, head)
+            found = codec.run(name, stream, score=least, nms_iou=overlap, **options, **out.state.limits)
         if file in drawings:
             picture = _picture_of(models, source)
             names.write_picture(found.plot(picture), drawings[file], icc=picture.info.get("icc_profile"))
@@ -162,7 +163,7 @@ def classify(
 
     def work(file: Path) -> out.Row:
         codec, stream, count = _base_of(models, data_of(file))
-        found = codec.classify(stream)
+        found = codec.classify(stream, **out.state.limits)
         classes = [{"label": label, "score": round(value, 4)} for label, value in found.top(top)]
         return {"file": str(file), "bytes_read": count, "classes": classes}
 
@@ -179,6 +180,7 @@ def _base_of(models: Models, source: Path | bytes) -> tuple[Codec, Bitstream, in
     Read is the file, or the base that a picture carries, or that of a picture that is encoded for it.
     """
     from vcm.cli.files import is_vcm
+    from vcm.cli.output import state
 
     if is_vcm(source):
         codec, stream = models.open(source, base_only=True)
@@ -186,7 +188,7 @@ def _base_of(models: Models, source: Path | bytes) -> tuple[Codec, Bitstream, in
     if (carried := _carried(source)) is not None:
         return models.reading(carried.stream, source), carried.stream, carried.bytes_read
     codec = models.default()
-    stream = codec.encode(source, base_only=True)
+    stream = codec.encode(source, base_only=True, **state.limits)
     return codec, stream, stream.header.base_bytes
 
 
@@ -210,12 +212,13 @@ def _picture_of(models: Models, source: Path | bytes) -> Image.Image:
     from PIL import Image
 
     from vcm.cli.files import is_vcm
+    from vcm.cli.output import state
     from vcm.io.pictures import load_image
 
     if not is_vcm(source):
-        return Image.fromarray(load_image(source, quiet=True).pixels)
+        return Image.fromarray(load_image(source, quiet=True, **state.limits).pixels)
     codec, stream = models.open(source, base_only=False)
-    return codec.decode(stream)
+    return codec.decode(stream, **state.limits)
 
 
 def _show_detections(row: Row) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vcm.cli.output import take_stdout, write_bytes
+from vcm.cli.output import state, take_stdout, write_bytes
 from vcm.errors import InputError, OutputError, UsageError, reason
 from vcm.io.remote import address_of, exists, open_remote, place
+from vcm.limits import DEFAULT_BYTES
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,7 +72,7 @@ def write_picture(
 
 
 def data_of(path: Path) -> Path | bytes:
-    """What is read for an input: the file, or all of stdin.
+    """What is read for an input: the file, or all of stdin, if that is no longer than a file may be.
 
     Raises:
         InputError: stdin cannot be read.
@@ -81,7 +82,8 @@ def data_of(path: Path) -> Path | bytes:
     if sys.stdin is None:
         raise InputError("cannot read the standard input", found="it is closed")
     try:
-        return sys.stdin.buffer.read()
+        # One byte more says to whoever reads it next that it is too long.
+        return sys.stdin.buffer.read(state.limits.get("max_bytes", DEFAULT_BYTES) + 1)
     except OSError as error:
         raise InputError("cannot read the standard input", found=reason(error)) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcm.cli.options import MODEL
-from vcm.cli.output import working
+from vcm.cli.output import state, working
 
 if TYPE_CHECKING:
     from vcm.api import Codec
@@ -68,7 +68,8 @@ class Models:
         """
         from vcm.bitstream import read, read_base
 
-        stream = read_base(source).bitstream if base_only else read(source)
+        most = {name: value for name, value in state.limits.items() if name == "max_bytes"}
+        stream = read_base(source, **most).bitstream if base_only else read(source, **most)
         return self.reading(stream, source, layers=layers), stream
 
     def reading(

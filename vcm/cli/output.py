@@ -53,12 +53,14 @@ class State:
         debug: tracebacks are wanted.
         done, total: items of :func:`each`.
         data: stdout takes a file's bytes, so that text goes to stderr.
+        limits: those of ``max_pixels`` and ``max_bytes`` that were asked for, by name, for whatever is called.
     """
 
     debug: bool = False
     done: int = 0
     total: int = 0
     data: bool = False
+    limits: dict[str, Any] = field(default_factory=dict)
     _here: threading.local = field(default_factory=threading.local)
 
     @property
@@ -72,7 +74,7 @@ class State:
 
     def start(self, debug: bool) -> None:
         """Begin anew."""
-        self.debug, self.item, self.done, self.total, self.data = debug, "", 0, 0, False
+        self.debug, self.item, self.done, self.total, self.data, self.limits = debug, "", 0, 0, False, {}
 
     def how_far(self) -> str:
         """`` after 3 of 10``, where there are several."""

@@ -22,7 +22,7 @@ from vcm.errors import ImageError, InputError, OptionError, reason
 from vcm.io.colours import DEEP_MODES, GREY_MODES, ProfileUse, to_rgb, use_profile
 from vcm.io.metadata import picture_exif
 from vcm.io.remote import address_of, read_remote
-from vcm.limits import MAX_PIXELS, MAX_SIDE
+from vcm.limits import DEFAULT_BYTES, DEFAULT_PIXELS, MAX_PIXELS, MAX_SIDE, Limits
 
 if TYPE_CHECKING:
     import torch
@@ -34,15 +34,18 @@ if TYPE_CHECKING:
 
 __all__ = ["MIN_SIDE", "AlphaWarning", "SourceImage", "check_size", "load_image"]
 
-MAX_FILE_BYTES = 1 << 30
-"""Longest picture file that is fetched from an address, bytes."""
 MIN_SIDE = 16
 """Smallest width and height that can be coded, pixels."""
 
 # A PNG byte can inflate to at most about 1,032 bytes of 8 one-bit pixels; a JPEG byte stands for fewer pixels still.
-# A big picture in a file smaller than this is a lie in the header, refused before its memory is taken.
+# A big picture in a file smaller than this is a lie in the header, refused before its memory is taken. Other formats
+# hold a flat picture of any size in a hundred bytes, which is no lie, but no photograph either.
 _MAX_PIXELS_PER_BYTE = 8300
-_SUSPICIOUS_PIXELS = 1 << 22
+_SUSPICIOUS_PIXELS = {True: 1 << 22, False: 1 << 24}
+
+# Of each block that a file has beside its pixels, as it stands there: two of them fit into a file of ours.
+_MAX_BLOCK_BYTES = 1 << 22
+_PIECE_BYTES = 1 << 20
 
 # What Pillow sets by itself: then the application has not said what it takes.
 _PILLOWS_LIMIT = (1 << 30) // 4 // 3
@@ -86,18 +89,26 @@ class SourceImage:
     exif: bytes | None = None
 
 
-def check_size(width: int, height: int, name: str = "picture") -> None:
+def check_size(width: int, height: int, name: str = "picture", max_pixels: int = MAX_PIXELS) -> None:
     """Raises :class:`ImageError` unless a picture of this size can be coded. ``name`` begins the message."""
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{name}: too small", expected=f"at least {MIN_SIDE} pixels a side", found=f"{width}x{height}")
     if max(width, height) > MAX_SIDE:
         raise ImageError(f"{name}: too large", expected=f"at most {MAX_SIDE} pixels a side", found=f"{width}x{height}")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{name}: too large", expected=f"at most {MAX_PIXELS} pixels", found=f"{width}x{height}")
+    most = min(max_pixels, MAX_PIXELS)
+    if width * height > most:
+        expected = f"at most {most} pixels{' (max_pixels)' if most == max_pixels else ''}"
+        raise ImageError(f"{name}: too large", expected=expected, found=f"{width}x{height}")
 
 
 def load_image(
-    source: ImageSource, *, keep_gps: bool = False, profile: ProfileUse = "keep", quiet: bool = False
+    source: ImageSource,
+    *,
+    keep_gps: bool = False,
+    profile: ProfileUse = "keep",
+    quiet: bool = False,
+    max_pixels: int = DEFAULT_PIXELS,
+    max_bytes: int = DEFAULT_BYTES,
 ) -> SourceImage:
     """Reads a picture as upright 8-bit RGB.
 
@@ -110,12 +121,15 @@ def load_image(
         profile: what becomes of a file's or PIL image's RGB profile: ``keep`` it; be ``lean`` and keep it unless its
             colours are sRGB's; or ``apply`` it, so that the pixels are sRGB.
         quiet: do not warn of alpha.
+        max_pixels: most pixels of the picture, whatever its source; above :data:`vcm.limits.MAX_PIXELS` that counts.
+        max_bytes: most bytes of its file.
 
     Raises:
-        ImageError: not a picture, truncated, unreadable, or of a size or type that cannot be coded. A file of more
-            pixels than an application's own ``PIL.Image.MAX_IMAGE_PIXELS`` is too large, too; where that is at its
-            default, it is twice as many, as Pillow has it.
-        OptionError: no such use of a profile.
+        ImageError: not a picture, truncated, unreadable, or of a size or type that cannot be coded; over a limit; of
+            more pixels than its bytes can stand for; with a profile or EXIF of over 4 MiB. A file of more pixels than
+            an application's own ``PIL.Image.MAX_IMAGE_PIXELS`` is too large, too; where that is at its default, it is
+            twice as many, as Pillow has it. Sizes are refused before pixels are made.
+        OptionError: no such use of a profile, or a limit is no whole number from 1 on.
 
     Warns:
         AlphaWarning: the picture has an alpha channel; it was composited on white.
@@ -123,20 +137,21 @@ def load_image(
     if profile not in get_args(ProfileUse):
         raise OptionError("no such use of a profile", expected=", ".join(get_args(ProfileUse)), found=profile)
     name = "picture"
+    how = _How(keep_gps, profile, Limits(max_pixels, max_bytes))
     if isinstance(source, (str, os.PathLike)):
         name = address_of(source) or str(source)
-        found = (_from_path if address_of(source) is None else _from_address)(name, keep_gps, profile)
+        found = (_from_path if address_of(source) is None else _from_address)(name, how)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        found = _from_file(io.BytesIO(source), len(source), name, keep_gps, profile)
+        found = _from_file(io.BytesIO(source), len(source), name, how)
     elif isinstance(source, Image.Image):
-        found = _from_pillow(source, name, keep_gps, profile)
+        found = _from_pillow(source, name, how)
     elif isinstance(source, np.ndarray):
-        found = _from_array(source, "HWC")
+        found = _from_array(source, "HWC", how)
     elif _is_tensor(source):
-        found = _from_tensor(source)
+        found = _from_tensor(source, how)
     elif hasattr(source, "read"):
-        data = _all_of(source)  # type: ignore[arg-type]  # a tensor has no `read`
-        found = _from_file(io.BytesIO(data), len(data), name, keep_gps, profile)
+        data = _all_of(source, max_bytes)  # type: ignore[arg-type]  # a tensor has no `read`
+        found = _from_file(io.BytesIO(data), len(data), name, how)
     else:
         raise ImageError(
             "cannot read a picture from this",
@@ -148,17 +163,24 @@ def load_image(
     return found
 
 
-def _from_address(name: str, keep_gps: bool, profile: ProfileUse) -> SourceImage:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """Options of :func:`load_image`."""
+
+    keep_gps: bool
+    profile: ProfileUse
+    limits: Limits
+
+
+def _from_address(name: str, how: _How) -> SourceImage:
     try:
-        data = read_remote(name, MAX_FILE_BYTES)
+        data = read_remote(name, how.limits.bytes)
     except InputError as error:
         raise ImageError(error.what, expected=error.expected, found=error.found) from error
-    if len(data) > MAX_FILE_BYTES:
-        raise ImageError(f"{name}: too large", expected=f"at most {MAX_FILE_BYTES} bytes")
-    return _from_file(io.BytesIO(data), len(data), name, keep_gps, profile)
+    return _from_file(io.BytesIO(data), len(data), name, how)
 
 
-def _from_path(name: str, keep_gps: bool, profile: ProfileUse) -> SourceImage:
+def _from_path(name: str, how: _How) -> SourceImage:
     path = Path(name)
     try:
         # Opening a pipe would wait for its writer.
@@ -166,18 +188,26 @@ def _from_path(name: str, keep_gps: bool, profile: ProfileUse) -> SourceImage:
             found = "a folder" if path.is_dir() else "a device or pipe"
             raise ImageError(f"{name}: not a picture", expected="a file", found=found)
         with path.open("rb") as file:
-            return _from_file(file, os.fstat(file.fileno()).st_size, name, keep_gps, profile)
+            return _from_file(file, os.fstat(file.fileno()).st_size, name, how)
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise ImageError(f"{name}: cannot be read", found=reason(error)) from error
 
 
-def _all_of(file: BinaryIO) -> bytes:
+def _all_of(file: BinaryIO, max_bytes: int) -> bytes:
+    """All of a file object, or as much as tells that it is too long."""
+    taken = bytearray()
     try:
-        data: object = file.read()
+        while len(taken) <= max_bytes and (piece := _piece(file, max_bytes + 1 - len(taken))):
+            taken += piece
     except (OSError, ValueError) as error:  # ValueError: a closed file
         raise ImageError("picture: cannot be read", found=reason(error)) from error
+    return bytes(taken)
+
+
+def _piece(file: BinaryIO, most: int) -> bytes:
+    data: object = file.read(min(most, _PIECE_BYTES))
     if not isinstance(data, bytes):
         expected = "a blocking binary file object"
         raise ImageError(
@@ -186,20 +216,24 @@ def _all_of(file: BinaryIO) -> bytes:
     return data
 
 
-def _from_file(file: BinaryIO, size: int, name: str, keep_gps: bool, profile: ProfileUse) -> SourceImage:
+def _from_file(file: BinaryIO, size: int, name: str, how: _How) -> SourceImage:
     """From an open file of ``size`` bytes."""
     if size == 0:
         raise ImageError(f"{name}: not a picture", expected="a file", found="an empty file")
+    if size > how.limits.bytes:
+        raise ImageError(f"{name}: too large", expected=f"at most {how.limits.bytes} bytes (max_bytes)", found=size)
     with _opened(file, name) as image:
-        check_size(*image.size, name)
+        check_size(*image.size, name, how.limits.pixels)
         pixels = image.width * image.height
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and pixels > limit != _PILLOWS_LIMIT:
             expected = f"at most {limit} pixels (PIL.Image.MAX_IMAGE_PIXELS)"
             raise ImageError(f"{name}: too large", expected=expected, found=f"{image.width}x{image.height}")
-        if image.format in ("PNG", "JPEG") and pixels > max(_SUSPICIOUS_PIXELS, size * _MAX_PIXELS_PER_BYTE):
-            raise ImageError(f"{name}: truncated picture", expected=f"{pixels} pixels", found=f"{size} bytes")
-        return _from_pillow(image, name, keep_gps, profile)
+        whole = image.format in ("PNG", "JPEG")
+        if pixels > max(_SUSPICIOUS_PIXELS[whole], size * _MAX_PIXELS_PER_BYTE):
+            what = "truncated picture" if whole else "too many pixels for its bytes"
+            raise ImageError(f"{name}: {what}", expected=f"{pixels} pixels", found=f"{size} bytes")
+        return _from_pillow(image, name, how)
 
 
 def _opened(file: BinaryIO, name: str) -> Image.Image:
@@ -217,16 +251,21 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
     return image
 
 
-def _from_pillow(image: Image.Image, name: str, keep_gps: bool, profile: ProfileUse) -> SourceImage:
-    check_size(*image.size, name)
+def _from_pillow(image: Image.Image, name: str, how: _How) -> SourceImage:
+    check_size(*image.size, name, how.limits.pixels)
+    for key, what in (("icc_profile", "colour profile"), ("exif", "EXIF")):
+        block = image.info.get(key)
+        if isinstance(block, bytes) and len(block) > _MAX_BLOCK_BYTES:
+            expected = f"at most {_MAX_BLOCK_BYTES} bytes"
+            raise ImageError(f"{name}: its {what} is too long", expected=expected, found=len(block))
     # A 16-bit PNG in colour is reduced by Pillow while it decodes; only the decoder's raw mode tells, and only before.
     sixteen = image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     deep, grey = sixteen or image.mode in DEEP_MODES, image.mode in GREY_MODES
     try:
         image.load()
-        orientation, exif = picture_exif(image, keep_gps)
+        orientation, exif = picture_exif(image, how.keep_gps)
         rgb, alpha, found = to_rgb(image, sixteen)
-        rgb, icc = use_profile(rgb, found, profile)
+        rgb, icc = use_profile(rgb, found, how.profile)
         if orientation in _TRANSPOSE:
             rgb = rgb.transpose(_TRANSPOSE[orientation])
         pixels = np.array(rgb, dtype=np.uint8, order="C")
@@ -237,7 +276,7 @@ def _from_pillow(image: Image.Image, name: str, keep_gps: bool, profile: Profile
     return SourceImage(pixels, rgb.width, rgb.height, 16 if deep else 8, grey, alpha, icc, exif)
 
 
-def _from_array(array: npt.NDArray[Any], layout: str) -> SourceImage:
+def _from_array(array: npt.NDArray[Any], layout: str, how: _How) -> SourceImage:
     """From uint8 ``(H, W)`` or ``(H, W, C)``; ``layout`` is what the caller had, for messages."""
     if array.dtype != np.uint8:
         raise ImageError("array has the wrong type", expected="uint8", found=array.dtype)
@@ -248,7 +287,7 @@ def _from_array(array: npt.NDArray[Any], layout: str) -> SourceImage:
         found = array.shape if layout == "HWC" or array.ndim != 3 else (array.shape[2], array.shape[0], array.shape[1])
         raise ImageError(f"picture is not {layout}", expected=wanted, found=found)
     height, width, channels = array.shape
-    check_size(width, height)
+    check_size(width, height, max_pixels=how.limits.pixels)
     if channels == 4:
         rgb, _, _ = to_rgb(Image.fromarray(np.ascontiguousarray(array)), False)
         pixels = np.array(rgb, dtype=np.uint8)
@@ -264,13 +303,13 @@ def _is_tensor(source: object) -> bool:
     return torch is not None and isinstance(source, torch.Tensor)
 
 
-def _from_tensor(tensor: Any) -> SourceImage:
+def _from_tensor(tensor: Any, how: _How) -> SourceImage:
     """From a torch tensor ``(C, H, W)``, uint8 or floating point in 0 … 1, on any device."""
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
         raise ImageError(
             "tensor is not a CHW picture", expected="(C, H, W) with C of 1, 3 or 4", found=tuple(tensor.shape)
         )
-    check_size(int(tensor.shape[2]), int(tensor.shape[1]))
+    check_size(int(tensor.shape[2]), int(tensor.shape[1]), max_pixels=how.limits.pixels)
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         values = tensor.float().numpy()
@@ -285,4 +324,4 @@ def _from_tensor(tensor: Any) -> SourceImage:
         array = tensor.numpy()
         if array.dtype != np.uint8:
             raise ImageError("tensor has the wrong type", expected="uint8 or floating point", found=tensor.dtype)
-    return _from_array(array.transpose(1, 2, 0), "CHW")
+    return _from_array(array.transpose(1, 2, 0), "CHW", how)

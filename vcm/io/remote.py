@@ -26,6 +26,8 @@ _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])")
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 """What fsspec needs for a scheme; the extra ``remote`` brings it."""
 
+_PIECE_BYTES = 1 << 20
+
 
 class Address(type(Path())):  # type: ignore[misc]  # the concrete class of this system
     """An address where a :class:`Path` is wanted: names and suffixes are taken apart alike, and its text is whole."""
@@ -123,34 +125,43 @@ class _Ranges:
         self._address = address
         self._system, self._path = file_system(address)
         self._at = 0
+        self._passed: int | None = None  # bytes that a stream from the first byte on has given
         with _reading(address):
             self._file: Any = self._system.open(self._path, "rb", cache_type="none")
+            self._size: int | None = getattr(self._file, "size", None)
 
     def read(self, count: int = -1) -> bytes:
         with _reading(self._address):
-            try:
-                data = bytes(self._file.read(count))
-            except ValueError:  # a web server that knows no ranges: it sends the file until we have what we want
-                if not self._address.startswith("http"):
-                    raise
-                self._file.close()
-                self._file = self._system.open(self._path, "rb", block_size=0)
-                self._file.read(self._at)
-                data = bytes(self._file.read(count))
+            if self._passed is None:
+                try:
+                    if self._file.tell() != self._at:
+                        self._file.seek(self._at)
+                    data = bytes(self._file.read(count))
+                except ValueError:  # a web server that knows no ranges: it sends the file until we have what we want
+                    if not self._address.startswith("http"):
+                        raise
+                    data = self._streamed(count)
+            else:
+                data = self._streamed(count)
         self._at += len(data)
         return data
 
+    def _streamed(self, count: int) -> bytes:
+        if self._passed is None or self._passed > self._at:
+            self._file.close()
+            self._file = self._system.open(self._path, "rb", block_size=0)
+            self._passed = 0
+        while self._passed < self._at and (piece := self._file.read(min(self._at - self._passed, _PIECE_BYTES))):
+            self._passed += len(piece)
+        data = bytes(self._file.read(count))
+        self._passed += len(data)
+        return data
+
     def seekable(self) -> bool:
-        try:  # files that cannot, such as those of web servers without ranges, do not say so before
-            self._file.seek(self._at + 1)
-            self._file.seek(self._at)
-        except (OSError, ValueError):
-            return False
-        return True
+        return self._size is not None
 
     def seek(self, to: int, whence: int = os.SEEK_SET) -> int:
-        with _reading(self._address):
-            self._at = int(self._file.seek(to, whence))
+        self._at = to + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size or 0}[whence]
         return self._at
 
     def tell(self) -> int:
