@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from tiny import TINY_WEIGHTS
 from torch import nn
 
+import vcm
 from vcm.codecs.scalable.config import ARCHITECTURES
 from vcm.errors import ConfigError, ModelNotFoundError, WeightsError
 from vcm.nn.blocks import ConvNormAct
@@ -141,6 +143,46 @@ def test_a_heads_stage_leaves_the_base_and_its_files_alone(recipe: Path) -> None
     shipped, found = load_file(TINY_WEIGHTS), load_file(result.weights)
     changed = {name.split(".")[0] for name in shipped if not torch.equal(shipped[name], found[name])}
     assert changed == {"detect", "classify"}
+
+
+ENDS = {
+    ("bottleneck", "encoder"): {"analysis", "base"},
+    ("bottleneck", "decoder"): {"detect", "classify"},
+    ("bottleneck", "both"): {"analysis", "base", "detect", "classify"},
+    ("picture", "encoder"): {"picture_analysis", "picture"},
+    ("picture", "decoder"): {"synthesis", "preview"},
+    ("picture", "both"): {"picture_analysis", "picture", "synthesis", "preview"},
+}
+
+
+@pytest.mark.parametrize(("kind", "what"), ENDS, ids="-".join)
+def test_a_part_is_trained_and_files_stay_readable_both_ways(recipe: Path, kind: str, what: str) -> None:
+    """All but the parts named stays to the bit; so do the fingerprints, though a new encoder writes the new files."""
+    stages = yaml.safe_load(recipe.read_text())["stages"]
+    one = {**next(s for s in stages if s["kind"] == kind), "train": what, "lr": 0.01}
+    result = train(from_tiny(recipe, stages=[one], name="tiny"), teacher=FakeTeacher(), quiet=True)
+    assert result.weights is not None
+    shipped, found = load_file(TINY_WEIGHTS), load_file(result.weights)
+    changed = {name for name in shipped if not torch.equal(shipped[name], found[name])}
+    assert {name.removeprefix("model.").split(".")[0] for name in changed} == ENDS[kind, what]
+    coder = {n for n in changed if n.removeprefix("model.").split(".")[0] in ("base", "picture")}
+    assert all(".h_a." in name for name in coder)  # only the encoder runs the hyper-analysis
+    before, after = vcm.load(TINY_WEIGHTS), vcm.load(result.weights)
+    assert after.fingerprint == before.fingerprint
+    assert after.fingerprint_enhancement == before.fingerprint_enhancement
+    file = after.encode(np.full((64, 96, 3), 90, np.uint8))
+    assert before.decode(file).size == after.decode(file).size == (96, 64)
+
+
+def test_everything_is_another_codec(recipe: Path) -> None:
+    stages = yaml.safe_load(recipe.read_text())["stages"]
+    result = train(
+        from_tiny(recipe, stages=[{**stages[1], "train": "all", "lr": 0.01}], name="tiny"),
+        teacher=FakeTeacher(),
+        quiet=True,
+    )
+    assert result.weights is not None
+    assert vcm.load(result.weights).fingerprint != vcm.load(TINY_WEIGHTS).fingerprint
 
 
 def test_a_heads_stage_needs_a_base(recipe: Path) -> None:

@@ -93,6 +93,19 @@ class _Stage(Strict):
     half: bool = False
 
 
+class _Selective(Strict):
+    """A stage that may train a part of its networks only (Chamain et al. 2021).
+
+    Attributes:
+        train: ``all``; ``encoder``: what only an encoder runs (analysis, hyper-analysis); ``decoder``: what is run on
+            decoded latents (heads; synthesis and preview); ``both`` of these. But for ``all`` the entropy model stays
+            as it is, and with it the layer's fingerprint: new files are read by former weights, and former files by new
+            ones.
+    """
+
+    train: Literal["all", "encoder", "decoder", "both"] = "all"
+
+
 class _Heads(Strict):
     """A stage that trains the heads.
 
@@ -123,7 +136,7 @@ class _Echoed(_Stage):
     weights: dict[TaskLoss, float] = Field(default_factory=dict)
 
 
-class _Task(_Echoed, _Heads):
+class _Task(_Echoed, _Heads, _Selective):
     """A stage that trains heads and the base's analysis.
 
     Attributes:
@@ -197,7 +210,7 @@ class HeadsConfig(_Echoed, _Base):
     ground_truth_from: float = Field(0.7, ge=0, le=1)
 
 
-class PictureConfig(_Stage, _Rate, _Enhancement):
+class PictureConfig(_Stage, _Rate, _Enhancement, _Selective):
     """Enhancement and preview on a frozen base.
 
     Attributes:
@@ -210,7 +223,7 @@ class PictureConfig(_Stage, _Rate, _Enhancement):
     weights: dict[PictureLoss, float] = Field(default_factory=dict)
 
 
-class JointConfig(_Stage, _Heads, _Rate, _Base, _Enhancement):
+class JointConfig(_Stage, _Heads, _Rate, _Base, _Enhancement, _Selective):
     """Both layers, started from the last bottleneck and picture stages; replaces both.
 
     Attributes:

@@ -29,6 +29,7 @@ from vcm.training.export_twin import write_twin
 from vcm.training.plan import Plan, Shipment, Source, StagePlan, resolve
 from vcm.training.progress import bar
 from vcm.training.stages import BottleneckStage, FrozenBaseStage, JointStage, PictureStage, Stage, TwinStage
+from vcm.training.stages.networks import train_only
 from vcm.training.teacher import Teacher, TeacherLike
 from vcm.training.thaw import recentre_norms, thaw
 from vcm.weights.tensors import load_tensors, save_tensors
@@ -103,6 +104,8 @@ class _Run:
             fresh: no checkpoint will replace those weights: thawed BatchNorms need statistics.
         """
         stage = self._new(plan.config)
+        if plan.config.kind != "heads":
+            train_only(stage.modules, plan.config.train)
         if plan.base is not None and isinstance(stage, PictureStage):
             stage.load_base(load_tensors(plan.base.path))
         _load(stage.modules, plan.parts)

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from vcm.codecs.scalable.analysis import BaseAnalysis
+from vcm.codecs.scalable.latent_model import LatentModel
 from vcm.codecs.scalable.picture import PictureSynthesis
 from vcm.errors import MissingDependencyError
 from vcm.nn.trunk import fold_lite0
 
-__all__ = ["blind_to_base", "freeze_blocks", "imagenet_trunk"]
+__all__ = ["blind_to_base", "freeze_blocks", "imagenet_trunk", "train_only"]
+
+_ENCODER, _ENTROPY = ("analysis", "picture_analysis"), ("base", "picture")
 
 
 def imagenet_trunk() -> dict[str, Tensor]:
@@ -35,6 +38,24 @@ def freeze_blocks(analysis: BaseAnalysis, blocks: int) -> None:
     if blocks:
         for part in (analysis.trunk.stem, *list(analysis.trunk.blocks)[:blocks]):
             part.requires_grad_(False)
+
+
+def train_only(modules: nn.ModuleDict, what: str) -> None:
+    """Stop gradients of all that a stage does not train, and leave the statistics of its BatchNorms.
+
+    Args:
+        modules: of the stage, by name.
+        what: as of the setting ``train``.
+    """
+    if what == "all":
+        return
+    for name, module in modules.items():
+        if name in _ENTROPY:
+            module.requires_grad_(False).eval()
+            if what != "decoder":
+                cast(LatentModel, module).h_a.requires_grad_(True).train()  # only the encoder runs it
+        elif what != "both" and (name in _ENCODER) != (what == "encoder"):
+            module.requires_grad_(False).eval()
 
 
 @torch.no_grad()
