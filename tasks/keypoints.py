@@ -19,13 +19,11 @@ from torch import Tensor, nn
 from vcm.errors import HeadError, OptionError, WeightsError
 from vcm.nn.blocks import ConvNormAct
 from vcm.structures import DEFAULT_SCORE, Keypoints, Latents, LatentSpec
+from vcm.tasks.array_keypoints import SAMPLES, estimate_keypoints
 from vcm.tasks.protocol import Detect, HeadSpec
 from vcm.tasks.shapes import KeypointShape
 
-__all__ = ["KeypointHead", "KeypointOutput", "KeypointTask", "read_heatmaps"]
-
-_PEAK = 2  # cells on each side of a heatmap's peak that its position is the mean of
-_SAMPLES = 2  # samples of the latents along each side of a grid cell
+__all__ = ["KeypointHead", "KeypointOutput", "KeypointTask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ class KeypointHead(nn.Module):
         Returns:
             (B, C, grid, grid), normalised; zero beyond the picture.
         """
-        n = self.shape.grid * _SAMPLES
+        n = self.shape.grid * SAMPLES
         y = (y - self.mean[:, None, None]) / self.spread[:, None, None]
         step = (torch.arange(n, dtype=y.dtype, device=y.device) + 0.5) / n
         size = y.new_tensor([y.shape[3], y.shape[2]])
@@ -114,7 +112,7 @@ class KeypointHead(nn.Module):
         rows = axes[:, 1, :, None].expand(-1, -1, n)
         y = y.expand(len(regions), -1, -1, -1)
         sampled = F.grid_sample(y, torch.stack([x, rows], dim=3), padding_mode="zeros", align_corners=False)
-        return F.avg_pool2d(sampled, _SAMPLES)
+        return F.avg_pool2d(sampled, SAMPLES)
 
     def forward(self, y: Tensor, regions: Tensor) -> KeypointOutput:
         """``y`` and ``regions`` as in :meth:`cut`."""
@@ -139,52 +137,13 @@ class KeypointHead(nn.Module):
             OptionError: boxes or scores are of the wrong shape, or not finite.
         """
         self.spec.check(latents.spec)
-        boxes = np.asarray(boxes, np.float32)
-        scores = np.ones(len(boxes), np.float32) if scores is None else np.asarray(scores, np.float32)
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
-            raise OptionError("boxes and scores", expected="(N, 4) and (N,)", found=(boxes.shape, scores.shape))
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise OptionError("a box or score is not a finite number")
-        width, height = latents.source_size
-        if len(boxes) == 0:
-            return Keypoints(np.zeros((0, len(self.names), 3), np.float32), boxes, scores, self.names, width, height)
-        y = latents.y_hat.float()
-        source = self.regions(torch.from_numpy(boxes).to(y.device))
-        per_pixel = source.new_tensor([1 / (s * self.spec.stride) for s in latents.scale] * 2)
-        points, objects = read_heatmaps(self(y, source * per_pixel), source)
-        whole = objects.cpu().numpy() * scores
-        return Keypoints(
-            points.cpu().numpy().astype(np.float32), boxes, whole.astype(np.float32), self.names, width, height
-        )
+        y = torch.as_tensor(latents.y_hat).float()
 
+        def run(regions: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+            out = self(y, torch.from_numpy(regions).to(y.device))
+            return out.heatmaps.float().cpu().numpy(), out.visible.float().cpu().numpy()
 
-def read_heatmaps(out: KeypointOutput, regions: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions from heatmaps: the mean over the cells around the peak.
-
-    Args:
-        out: predictions for B boxes.
-        regions: (B, 4) x1 y1 x2 y2 that the heatmaps cover, in any unit.
-
-    Returns:
-        points (B, K, 3): x, y in the unit of ``regions`` and a score 0 … 1: the share of the heatmap around its peak
-        times the probability that the point shows; and (B,) scores of whole objects, the mean share weighted by
-        those probabilities.
-    """
-    b, k, s, _ = out.heatmaps.shape
-    share = out.heatmaps.float().flatten(2).softmax(2)
-    peak = share.argmax(2)
-    cells = torch.arange(s, device=share.device)
-    near_row = ((peak // s)[:, :, None] - cells).abs() <= _PEAK
-    near_column = ((peak % s)[:, :, None] - cells).abs() <= _PEAK
-    around = share.view(b, k, s, s) * (near_row[:, :, :, None] & near_column[:, :, None, :])
-    mass = around.sum((2, 3))
-    position = (cells + 0.5) / s
-    x = (around.sum(2) * position).sum(2) / mass
-    y = (around.sum(3) * position).sum(2) / mass
-    low, size = regions[:, None, :2], (regions[:, 2:] - regions[:, :2])[:, None]
-    shown = out.visible.float().sigmoid()
-    points = torch.cat([low + torch.stack([x, y], dim=2) * size, (mass * shown)[:, :, None]], dim=2)
-    return points, (mass * shown).sum(1) / shown.sum(1).clamp(min=1e-6)
+        return estimate_keypoints(run, latents, boxes, scores, self.names, self.shape.margin)
 
 
 class KeypointTask:

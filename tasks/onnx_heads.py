@@ -1,7 +1,7 @@
-"""The heads that ship with a codec as ONNX models, under the names of :mod:`vcm.runtime.networks`.
+"""Our kinds of heads as ONNX models; those that ship with a codec are named as :mod:`vcm.runtime.networks` says.
 
 Each function mirrors one torch module, whose docstring describes it, in the form in which it ships. Sizes of layers
-come from the tensors themselves, which have been compared with :func:`head_layout`.
+come from the tensors themselves, which have been compared with the layout.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from vcm.runtime.onnx.layers import Layers
 from vcm.runtime.onnx.layout import Parts, film, real, under
 from vcm.runtime.onnx.sessions import Network
 from vcm.runtime.onnx.stored import TensorSource, scoped
-from vcm.tasks.shapes import ClassificationShape, DetectionShape, HeadShapes
+from vcm.tasks.array_keypoints import SAMPLES
+from vcm.tasks.shapes import ClassificationShape, DetectionShape, HeadShapes, KeypointShape
 from vcm.weights.safetensors_file import Layout
 
-__all__ = ["head_layout", "head_networks"]
+__all__ = [
+    "classification_layout", "classification_network", "detection_layout", "detection_network", "head_layout",
+    "head_networks", "keypoint_layout", "keypoint_network",
+]  # fmt: skip
 
 STRIDES = (8, 16, 32, 64)
 BINS = 8
@@ -33,16 +37,20 @@ def head_networks(tensors: TensorSource, channels: int) -> dict[str, Callable[[]
         tensors: of a weights file, under those two names.
         channels: of the latents that they read.
     """
-    return {"detect": partial(_detect, tensors, channels), "classify": partial(_classify, tensors, channels)}
+    return {
+        "detect": partial(detection_network, scoped(tensors, "detect."), channels),
+        "classify": partial(classification_network, scoped(tensors, "classify."), channels),
+    }
 
 
 def head_layout(shapes: HeadShapes, channels: int) -> Layout:
     """All tensors of the two heads. A test compares them with those of the torch modules."""
-    detect, classify = _detect_parts(shapes.detect, channels), _classify_parts(shapes.classify, channels)
+    detect, classify = detection_layout(shapes.detect, channels), classification_layout(shapes.classify, channels)
     return {**under("detect", detect), **under("classify", classify)}
 
 
-def _detect_parts(shape: DetectionShape, channels: int) -> Parts:
+def detection_layout(shape: DetectionShape, channels: int) -> Parts:
+    """Tensors of a :class:`vcm.tasks.detection.DetectionHead`."""
     w, f = shape.width, shape.feature
     yield from real("inp.conv", w, channels, 3, 3)
     yield from film("film", w)
@@ -58,7 +66,8 @@ def _detect_parts(shape: DetectionShape, channels: int) -> Parts:
         yield from real(f"levels.{level}.predict", shape.classes + 4 * BINS, f, 1, 1)
 
 
-def _classify_parts(shape: ClassificationShape, channels: int) -> Parts:
+def classification_layout(shape: ClassificationShape, channels: int) -> Parts:
+    """Tensors of a :class:`vcm.tasks.classification.ClassificationHead`."""
     w = shape.width
     yield from real("inp.conv", w, channels, 3, 3)
     yield from film("film", w)
@@ -67,10 +76,23 @@ def _classify_parts(shape: ClassificationShape, channels: int) -> Parts:
     yield from real("fc", shape.classes, 2 * w)
 
 
-def _detect(tensors: TensorSource, channels: int) -> Model:
-    """``detect``."""
+def keypoint_layout(shape: KeypointShape, channels: int, points: int) -> Parts:
+    """Tensors of a :class:`vcm.tasks.keypoints.KeypointHead` for so many keypoints."""
+    w = shape.width
+    yield "mean", ("F16", (channels,))
+    yield "spread", ("F16", (channels,))
+    yield from real("inp.conv", w, channels, 3, 3)
+    for i in range(shape.depth):
+        yield from real(f"body.{i}.first.conv", w, w, 3, 3)
+        yield from real(f"body.{i}.second.conv", w, w, 3, 3)
+    yield from real("heat", points * shape.up**2, w, 1, 1)
+    yield from real("visible", points, 2 * w)
+
+
+def detection_network(tensors: TensorSource, channels: int) -> Model:
+    """``detect``; names of ``tensors`` are those of :func:`detection_layout`."""
     g = Graph("detect")
-    net = Layers(g, scoped(tensors, "detect."))
+    net = Layers(g, tensors)
     y = g.input("y_base", "float32", (1, channels, "h", "w"))
     quality = g.input("quality", "float32", (1,))
     h = net.film(net.conv_relu(y, "inp"), quality, "film")
@@ -95,10 +117,10 @@ def _detect(tensors: TensorSource, channels: int) -> Model:
     return g.model()
 
 
-def _classify(tensors: TensorSource, channels: int) -> Model:
-    """``classify``."""
+def classification_network(tensors: TensorSource, channels: int) -> Model:
+    """``classify``; names of ``tensors`` are those of :func:`classification_layout`."""
     g = Graph("classify")
-    net = Layers(g, scoped(tensors, "classify."))
+    net = Layers(g, tensors)
     y = g.input("y_base", "float32", (1, channels, "h", "w"))
     quality = g.input("quality", "float32", (1,))
     h = net.film(net.conv_relu(y, "inp"), quality, "film")
@@ -107,4 +129,35 @@ def _classify(tensors: TensorSource, channels: int) -> Model:
     weight, bias = net.tensor("fc.weight"), net.tensor("fc.bias")
     out = g.node("Gemm", g.node("Flatten", both), g.constant(weight), g.constant(bias), transB=1)
     g.output(out, "logits", "float32", (1, len(bias)))
+    return g.model()
+
+
+def keypoint_network(tensors: TensorSource, channels: int, shape: KeypointShape) -> Model:
+    """``keypoints``: heatmaps (B, K, S, S) and visibility (B, K), both logits, of B regions.
+
+    Inputs are ``y_base`` (1, C, h, w) and ``at`` (1, B · n, n, 2): where the regions are sampled, n · n places each, x
+    and y in -1 … 1 over the grid, as :func:`vcm.tasks.array_keypoints.sampling_grid` gives them.
+    """
+    g = Graph("keypoints")
+    net = Layers(g, tensors)
+    y = g.input("y_base", "float32", (1, channels, "h", "w"))
+    at = g.input("at", "float32", (1, "places", shape.grid * SAMPLES, 2))
+    mean, spread = (tensors(name)[:, None, None] for name in ("mean", "spread"))
+    y = g.node("Div", g.node("Sub", y, g.constant(mean)), g.constant(spread))
+    cut = g.node("GridSample", y, at, mode="bilinear", padding_mode="zeros", align_corners=0)
+    cut = g.node("AveragePool", cut, kernel_shape=(SAMPLES, SAMPLES), strides=(SAMPLES, SAMPLES))
+    size = shape.grid
+    apart = g.node("Reshape", cut, g.constant(np.array([channels, -1, size, size], np.int64)))
+    h = net.conv_relu(g.node("Transpose", apart, perm=(1, 0, 2, 3)), "inp")
+    for i in range(shape.depth):
+        more = net.conv(net.conv_relu(h, f"body.{i}.first"), f"body.{i}.second.conv")
+        h = g.node("Relu", g.node("Add", h, more))
+    heat = net.conv(h, "heat")
+    heat = g.shuffle(heat, shape.up) if shape.up > 1 else heat
+    both = g.node("Concat", g.node("GlobalAveragePool", h), g.node("GlobalMaxPool", h), axis=1)
+    weight, bias = net.tensor("visible.weight"), net.tensor("visible.bias")
+    visible = g.node("Gemm", g.node("Flatten", both), g.constant(weight), g.constant(bias), transB=1)
+    side = size * shape.up
+    g.output(heat, "heatmaps", "float32", ("boxes", len(bias), side, side))
+    g.output(visible, "visible", "float32", ("boxes", len(bias)))
     return g.model()

@@ -55,18 +55,21 @@ class OtherBase:
 
     Args:
         head: the head.
+
+    Attributes:
+        head: the same.
     """
 
     def __init__(self, head: Head) -> None:
-        self._head = head
+        self.head = head
 
     @property
     def spec(self) -> HeadSpec:
         """See :class:`Head`; of no base layer in particular."""
-        spec = self._head.spec
+        spec = self.head.spec
         return replace(spec, latents=replace(spec.latents, fingerprint=""))
 
     def __call__(self, latents: Latents, /, *arguments: Any, **options: Any) -> Any:
         """See :class:`Head`."""
-        as_if = replace(latents.spec, fingerprint=self._head.spec.latents.fingerprint)
-        return self._head(replace(latents, spec=as_if), *arguments, **options)
+        as_if = replace(latents.spec, fingerprint=self.head.spec.latents.fingerprint)
+        return self.head(replace(latents, spec=as_if), *arguments, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -10,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from random_heads import network
 
 from vcm.errors import MissingDependencyError
 from vcm.requirements import EXTRAS, missing, needing
+from vcm.structures import LatentSpec
+from vcm.weights.head_file import save_head
 
 # Stands for an environment without them: nothing that an extra brings can be imported.
 BARRED = f"""
@@ -54,7 +58,9 @@ def test_the_whole_life_of_a_file(folder: Path) -> None:
         stream = codec.encode("a.png", base_only=True)
         whole = codec.enhance(stream, "a.png", quality=30)
         whole.save("a.vcm")
-        codec.detect("a.vcm"), codec.classify("a.vcm")
+        codec.detect("a.vcm"), codec.classify("a.vcm"), codec.latents("a.vcm")
+        codec.add_head("mean", lambda latents: float(latents.y_hat.mean())).run("mean", "a.vcm")
+        vcm.load_twin("vcm-s-twin").detect("a.png")
         assert vcm.open("a.vcm").decode().size == (128, 96)
         assert "torch" not in sys.modules
         """,
@@ -67,7 +73,10 @@ def test_the_whole_life_of_a_file(folder: Path) -> None:
     "line",
     [
         "encode a.png -o b.vcm --base-only",
+        "enhance b.vcm a.png -o c.vcm",
         "detect a.vcm",
+        "detect a.png",
+        "detect a.png --model vcm-s-twin",
         "classify a.vcm",
         "decode a.vcm -o b.png",
         "inspect a.vcm",
@@ -76,6 +85,7 @@ def test_the_whole_life_of_a_file(folder: Path) -> None:
 )
 def test_commands_that_need_no_more(folder: Path, line: str) -> None:
     assert command("encode a.png -o a.vcm", folder).returncode == 0
+    assert not line.startswith("enhance") or command("encode a.png -o b.vcm --base-only", folder).returncode == 0
     done = command(line, folder)
     assert done.returncode == 0, done.stderr
 
@@ -95,7 +105,7 @@ def test_names_and_backends_that_need_torch_say_so(folder: Path) -> None:
         """
         import vcm
         from vcm.errors import MissingDependencyError
-        for call in (lambda: vcm.load("vcm-s", backend="torch"), lambda: vcm.load_twin()):
+        for call in (lambda: vcm.load("vcm-s", backend="torch"), lambda: vcm.load_twin(backend="torch")):
             try:
                 call()
             except MissingDependencyError as error:
@@ -106,6 +116,39 @@ def test_names_and_backends_that_need_torch_say_so(folder: Path) -> None:
         folder,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["detection", "classification", "keypoints"])
+def test_heads_of_files(folder: Path, kind: str) -> None:
+    save_head(folder / "head.safetensors", network(kind, LatentSpec(48, 16)))
+    done = light(
+        """
+        import vcm
+        codec = vcm.load("vcm-s")
+        codec.add_head("own", "head.safetensors").run("own", codec.encode("a.png", base_only=True))
+        """,
+        folder,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_detection_head_from_the_shell(folder: Path) -> None:
+    save_head(folder / "head.safetensors", network("detection", LatentSpec(48, 16)))
+    done = command("detect a.png --head head.safetensors --score 0.2 --json", folder)
+    assert done.returncode == 0, done.stderr
+    assert {found["label"] for found in json.loads(done.stdout)[0]["detections"]} <= {"ant", "bee", "cat"}
+
+
+def test_the_demo_needs_its_photographs_and_no_torch(folder: Path) -> None:
+    program = BARRED.replace("'skimage', ", "").replace("'scipy', ", "") + (
+        "from vcm.cli import run\ncode = run(['demo', '-o', 'demo.png'])\n"
+        "assert 'torch' not in sys.modules\nsys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "demo.png").stat().st_size > 10_000
 
 
 def test_a_module_that_no_extra_brings_stays_an_import_error() -> None:

@@ -35,7 +35,7 @@ class TwinMachine:
 
     def __init__(self, name: str | Path) -> None:
         self._source = name
-        self._twin = load_twin(name)
+        self._twin = load_twin(name, backend="torch")  # results stay those of before, to the last digit
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Each worker reads the file, which is quicker than sending the weights.

@@ -120,7 +120,7 @@ def test_costs_are_those_that_torch_counts() -> None:
     assert codec("onnx").complexity(64, 64) == codec("torch").complexity(64, 64)
 
 
-def test_everything_but_tensors_works_without_torch(tmp_path: Path) -> None:
+def test_a_codec_works_without_torch(tmp_path: Path) -> None:
     script = f"""
 import sys
 import warnings
@@ -138,22 +138,16 @@ assert codec.decode(both).size == codec.decode(both, layers=1).size == (96, 64)
 assert np.array_equal(codec.run("detect", both).boxes, codec.detect(both).boxes)
 opened = vcm.open({os.fspath(tmp_path / "a.vcm")!r}, weights={os.fspath(TINY_WEIGHTS)!r}, backend="onnx")
 assert opened.decode().size == (96, 64)
-for call in (lambda: codec.latents(both), lambda: codec.add_head("h", "head.safetensors")):
-    try:
-        call()
-    except vcm.errors.MissingDependencyError as error:
-        print(error)
+assert codec.latents(both).y_hat.dtype == np.float32
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    wants = "needs torch, which is not installed: pip install 'vcm[torch]'"
-    assert done.stdout == f"a tensor of latents {wants}\na head's file {wants}\n"
 
 
 def test_no_torch_is_a_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingDependencyError, match="a tensor of latents needs torch"):
-        codec("onnx").latents(GOLDEN_FILE)
+    with pytest.raises(MissingDependencyError, match="a count of costs needs torch"):
+        codec("onnx").complexity(64, 64)
 
 
 @cache

@@ -10,13 +10,8 @@ from tiny import TINY_WEIGHTS, golden_picture
 import vcm
 from vcm.errors import HeadError, OptionError
 from vcm.structures import Keypoints, Latents, LatentSpec
-from vcm.tasks.keypoints import (
-    KeypointHead,
-    KeypointOutput,
-    KeypointShape,
-    KeypointTask,
-    read_heatmaps,
-)
+from vcm.tasks.array_keypoints import read_heatmaps
+from vcm.tasks.keypoints import KeypointHead, KeypointOutput, KeypointShape, KeypointTask
 
 SPEC = LatentSpec(8, 16)
 NAMES = ("left_eye", "right_eye", "tail")
@@ -45,16 +40,16 @@ def one_peak(row: int, column: int, cells: int = 8, value: float = 50.0) -> torc
 
 def test_a_peak_is_read_at_its_cells_centre() -> None:
     points, whole = read_heatmaps(
-        KeypointOutput(one_peak(2, 5), torch.full((1, 1), 30.0)), torch.tensor([[10.0, 100.0, 90.0, 180.0]])
+        one_peak(2, 5).numpy(), np.full((1, 1), 30, np.float32), np.array([[10, 100, 90, 180]], np.float32)
     )
     assert points[0, 0].tolist() == pytest.approx([10 + 80 * 5.5 / 8, 100 + 80 * 2.5 / 8, 1.0], abs=1e-3)
-    assert float(whole) == pytest.approx(1.0, abs=1e-3)
+    assert whole.item() == pytest.approx(1.0, abs=1e-3)
 
 
 def test_two_peaks_are_not_averaged() -> None:
     heat = one_peak(4, 0, value=20.0)
     heat[0, 0, 4, 7] = 19.0
-    points, _ = read_heatmaps(KeypointOutput(heat, torch.zeros(1, 1)), torch.tensor([[0.0, 0.0, 8.0, 8.0]]))
+    points, _ = read_heatmaps(heat.numpy(), np.zeros((1, 1), np.float32), np.array([[0, 0, 8, 8]], np.float32))
     assert points[0, 0, 0].item() == pytest.approx(0.5, abs=1e-2)
     # What lies around the peak is e/(1 + e) of the whole, and the point shows with probability one half.
     assert points[0, 0, 2].item() == pytest.approx(np.e / (1 + np.e) / 2, abs=1e-3)
@@ -63,7 +58,7 @@ def test_two_peaks_are_not_averaged() -> None:
 def test_a_peak_between_cells_is_their_mean() -> None:
     heat = one_peak(3, 3, value=20.0)
     heat[0, 0, 3, 4] = 20.0
-    points, _ = read_heatmaps(KeypointOutput(heat, torch.zeros(1, 1)), torch.tensor([[0.0, 0.0, 8.0, 8.0]]))
+    points, _ = read_heatmaps(heat.numpy(), np.zeros((1, 1), np.float32), np.array([[0, 0, 8, 8]], np.float32))
     assert points[0, 0, :2].tolist() == pytest.approx([4.0, 3.5], abs=1e-3)
 
 

@@ -294,12 +294,12 @@ class Codec:
     def _base(self, file: Bitstream) -> BaseLatents:
         return self._model.decode_base(file.coded_base)
 
-    def _latents(self, source: StreamSource, limits: Limits, *, own: bool = False) -> tuple[Latents, int]:
-        """Latents, and the bytes that were read for them; in the form that this codec's own heads read, or a tensor."""
+    def _latents(self, source: StreamSource, limits: Limits, head: object = None) -> tuple[Latents, int]:
+        """Latents in the form that ``head`` reads, and the bytes that were read for them."""
         file, count = base_of(source, limits)
         check_base(file.header, limits)
         base = self._base(file)
-        y_hat = self._engine.y_hat(base.y_hat()) if own else self._engine.tensor(base.y_hat())
+        y_hat = self._engine.y_hat(base.y_hat(), head)
         quality = base.quality_index * 100 / MAX_QUALITY
         return Latents(y_hat, self.spec, base.coded_size, base.source_size, quality), count
 
@@ -307,7 +307,7 @@ class Codec:
     def latents(
         self, source: StreamSource, *, max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES
     ) -> Latents:
-        """Base latents of a file; only its base prefix is read.
+        """Base latents of a file; only its base prefix is read. A tensor has them, an array where torch is missing.
 
         Args:
             source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
@@ -317,7 +317,6 @@ class Codec:
         Raises:
             FormatError: the file is damaged or no VCM file.
             FingerprintError: the base was written by other weights.
-            MissingDependencyError: torch is not installed, in whose tensors they come.
         """
         return self._latents(source, Limits(max_pixels, max_bytes))[0]
 
@@ -351,7 +350,7 @@ class Codec:
             FormatError, FingerprintError: as for :meth:`latents`.
             OptionError: an option is out of range, or there is no such class.
         """
-        latents, count = self._latents(source, Limits(max_pixels, max_bytes), own=True)
+        latents, count = self._latents(source, Limits(max_pixels, max_bytes), self._engine.detect)
         found = self._engine.detect(latents, score, iou, agnostic=agnostic, max_det=max_det, classes=classes)
         return replace(found, bytes_read=count)
 
@@ -369,7 +368,7 @@ class Codec:
         Raises:
             FormatError, FingerprintError: as for :meth:`latents`.
         """
-        latents, count = self._latents(source, Limits(max_pixels, max_bytes), own=True)
+        latents, count = self._latents(source, Limits(max_pixels, max_bytes), self._engine.classify)
         return replace(self._engine.classify(latents), bytes_read=count)
 
     @one_or_many
@@ -480,6 +479,7 @@ class Codec:
             HeadError: the name is taken, ``head`` cannot be called, or reads latents of another kind.
             FingerprintError: it was trained on another base layer.
             WeightsError: the file is no head's, or is inconsistent.
+            MissingDependencyError: the head is of another package's kind, which needs torch, and torch is missing.
         """
         task = self._engine.head(Path(head)) if isinstance(head, str | os.PathLike) else head
         if not callable(task):
@@ -543,10 +543,9 @@ class Codec:
         head = self.head(name)
 
         limits = Limits(max_pixels, max_bytes)
-        own = head is self._engine.detect or head is self._engine.classify
 
         def one(file: StreamSource) -> Any:
-            latents, count = self._latents(file, limits, own=own)
+            latents, count = self._latents(file, limits, head)
             found = head(latents, **options)
             return replace(found, bytes_read=count) if isinstance(found, Result) else found
 

@@ -12,9 +12,10 @@ from vcm.codecs.scalable.model import ScalableModel
 from vcm.codecs.scalable.stored import codec_layout
 from vcm.requirements import needing
 from vcm.runtime.networks import Array
+from vcm.runtime.onnx import OnnxNetworks
 from vcm.structures import Classes, Classification, Detections, Latents
-from vcm.tasks.array_heads import ArrayClassification, ArrayDetection
-from vcm.tasks.protocol import Head
+from vcm.tasks.array_heads import ArrayClassification, ArrayDetection, ArrayHead
+from vcm.tasks.protocol import Head, OtherBase
 from vcm.weights.onnx_file import OnnxCodec, load_onnx
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from vcm.api.codec import Codec
     from vcm.weights.codec_file import LoadedModel
 
-__all__ = ["Engine", "OnnxEngine", "TorchEngine", "engine_of", "loaded_for"]
+__all__ = ["Engine", "OnnxEngine", "TorchEngine", "engine_of", "loaded_for", "tensor_of"]
 
 
 class Engine(Protocol):
@@ -46,12 +47,8 @@ class Engine(Protocol):
     classify: Callable[[Latents], Classification]
     parameters: int
 
-    def y_hat(self, array: Array) -> Any:
-        """Latents as its own heads read them."""
-        ...
-
-    def tensor(self, array: Array) -> torch.Tensor:
-        """Latents as everybody else's heads read them."""
+    def y_hat(self, array: Array, head: object = None) -> Any:
+        """Latents as ``head`` reads them; by default as those of others do."""
         ...
 
     def head(self, path: Path) -> Head:
@@ -95,11 +92,7 @@ class TorchEngine:
         self.classify = ClassificationTask(on_device(loaded.classify, self._device))
         self.parameters = sum(t.numel() for t in loaded.model.state_dict().values())
 
-    def y_hat(self, array: Array) -> Any:
-        """See :class:`Engine`."""
-        return self.tensor(array)
-
-    def tensor(self, array: Array) -> torch.Tensor:
+    def y_hat(self, array: Array, head: object = None) -> Any:
         """See :class:`Engine`."""
         import torch
 
@@ -123,7 +116,7 @@ class TorchEngine:
 
 
 class OnnxEngine:
-    """Onnxruntime, on a CPU; see :class:`Engine`. Torch is needed for tensors and for heads of files only.
+    """Onnxruntime, on a CPU; see :class:`Engine`. Torch is needed for heads of other packages only.
 
     Args:
         loaded: the codec.
@@ -145,27 +138,27 @@ class OnnxEngine:
         self.classify = ArrayClassification(networks, spec, Classes.numbered(loaded.heads.classify.classes))
         self.parameters = sum(prod(shape) for _, shape in codec_layout(a).values())
 
-    def y_hat(self, array: Array) -> Any:
-        """See :class:`Engine`."""
-        return array
-
-    def tensor(self, array: Array) -> torch.Tensor:
-        """See :class:`Engine`.
-
-        Raises:
-            MissingDependencyError: torch is not installed.
-        """
-        with needing("a tensor of latents"):
-            import torch
-        return torch.from_numpy(array)
+    def y_hat(self, array: Array, head: object = None) -> Any:
+        """See :class:`Engine`. Our own heads read arrays, those of others tensors, or arrays where torch is missing."""
+        inner = head.head if isinstance(head, OtherBase) else head
+        return array if isinstance(inner, ArrayHead) else tensor_of(array)
 
     def head(self, path: Path) -> Head:
         """See :class:`Engine`.
 
         Raises:
-            MissingDependencyError: torch is not installed.
+            MissingDependencyError: torch is not installed, and the head is of another package's kind.
         """
-        with needing("a head's file"):
+        from vcm.weights.onnx_head import load_onnx_head
+
+        networks = self.model.networks
+        threads = networks.threads if isinstance(networks, OnnxNetworks) else None
+        ours = load_onnx_head(path, self.detect, threads=threads)
+        if ours is not None:
+            return ours
+        with needing("a head of this kind"):
+            import torch  # noqa: F401
+
             from vcm.weights.head_file import load_head
 
         loaded = load_head(path)
@@ -178,6 +171,8 @@ class OnnxEngine:
             MissingDependencyError: torch is not installed.
         """
         with needing("a count of costs"):
+            import torch  # noqa: F401
+
             from vcm.weights.codec_file import load_weights
 
         return type(codec)(load_weights(self._path))
@@ -209,3 +204,12 @@ def loaded_for(path: Path, backend: str, threads: int | None = None) -> LoadedMo
 def engine_of(loaded: LoadedModel | OnnxCodec, device: str | torch.device) -> Engine:
     """The engine for what was loaded."""
     return OnnxEngine(loaded) if isinstance(loaded, OnnxCodec) else TorchEngine(loaded, device)
+
+
+def tensor_of(array: Array) -> Any:
+    """``array`` as a tensor that shares its memory; itself where torch is not installed."""
+    try:
+        import torch
+    except ImportError:
+        return array
+    return torch.from_numpy(array)

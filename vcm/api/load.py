@@ -39,7 +39,8 @@ def load(
         OptionError: there is no such device or backend, or no such pair; torch cannot use the device; or ``threads`` is
             below 1.
         ModelNotFoundError: no such model.
-        WeightsError: the file is not a model of ours or is inconsistent.
+        WeightsError: the file is not a model of ours or is inconsistent. With ``onnx``, numbers that are not finite are
+            found by the first call that needs their network, which raises this, so that no start waits for the rest.
         MissingDependencyError: the backend is not installed.
     """
     count = None if threads is None else whole_number("threads", threads, 1, None)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vcm.carriers import Carried
     from vcm.cli.models import Models
     from vcm.cli.output import Row
+    from vcm.structures import Detections
 
 __all__ = ["register"]
 
@@ -94,12 +95,14 @@ def detect(
 ) -> None:
     """Detect objects from the base layer.
 
-    Of a picture that carries a base, that is read (vcm attach); any other is encoded in memory first.
+    Of a picture that carries a base, that is read (vcm attach); any other is encoded in memory first. A pixel twin
+    named by --model reads pixels.
     """
     from vcm.cli import files as names
     from vcm.cli import output as out
     from vcm.cli.inputs import find_inputs
     from vcm.cli.models import Models
+    from vcm.errors import OptionError
     from vcm.structures import DEFAULT_SCORE
     from vcm.tasks.postprocessing import NMS_IOU
 
@@ -117,15 +120,24 @@ def detect(
             inputs.paths, draw, ".boxes.png", below=inputs.below, force=force, json=json or ndjson
         )
     models = Models(model, threads=threads, device=device, backend=backend, jobs=jobs)
+    twin = models.twin()
+    if twin is not None and head is not None:
+        raise OptionError("a pixel twin has its own head", expected="--head with a codec", found=f"--model {model}")
+
+    def detected(source: Path | bytes) -> tuple[Detections, int]:
+        if twin is not None:
+            if names.is_vcm(source):
+                raise OptionError("a pixel twin reads pixels", expected="a picture", found="a VCM file")
+            return twin.detect(source, score=least, iou=overlap, **options, **out.state.limits), 0
+        codec, stream, count = _base_of(models, source)
+        if head is None:
+            return codec.detect(stream, score=least, iou=overlap, **options, **out.state.limits), count
+        name = models.detector(codec, head)
+        return codec.run(name, stream, score=least, nms_iou=overlap, **options, **out.state.limits), count
 
     def work(file: Path) -> out.Row:
         source = names.data_of(file)
-        codec, stream, count = _base_of(models, source)
-        if head is None:
-            found = codec.detect(stream, score=least, iou=overlap, **options, **out.state.limits)
-        else:
-            name = models.detector(codec, head)
-            found = codec.run(name, stream, score=least, nms_iou=overlap, **options, **out.state.limits)
+        found, count = detected(source)
         if file in drawings:
             picture = _picture_of(models, source)
             names.write_picture(found.plot(picture), drawings[file], icc=picture.info.get("icc_profile"))

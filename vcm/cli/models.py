@@ -13,6 +13,7 @@ from vcm.cli.output import state, working
 if TYPE_CHECKING:
     from vcm.api import Codec
     from vcm.bitstream import Bitstream, PartialBitstream
+    from vcm.twin import PixelTwin
     from vcm.weights.registry import Folders
 
 __all__ = ["Models", "model_of"]
@@ -54,6 +55,25 @@ class Models:
     def default(self) -> Codec:
         """The codec for a picture, which no model has written."""
         return self._load(self.asked or MODEL)
+
+    def twin(self) -> PixelTwin | None:
+        """The pixel twin, if one was asked for.
+
+        Raises:
+            VcmError: it cannot be loaded.
+        """
+        import vcm
+        from vcm.errors import ModelNotFoundError
+        from vcm.weights.registry import find_twin
+
+        if self.asked is None:
+            return None
+        try:
+            find_twin(self.asked)
+        except ModelNotFoundError:  # a codec, or what the codec's own search will complain of
+            return None
+        with working(f"loading {self.asked}"):
+            return vcm.load_twin(self.asked, **self._options)
 
     def open(self, source: Path | bytes, *, base_only: bool, layers: int | None = None) -> tuple[Codec, Bitstream]:
         """A VCM file, read once, and the codec for it: by its layers' fingerprints, unless a model was asked for.

@@ -51,7 +51,8 @@ class Latents:
     """Decoded base latents of one picture.
 
     Attributes:
-        y_hat: float32 tensor ``(1, C, h, w)``, dequantised.
+        y_hat: float32 tensor ``(1, C, h, w)``, dequantised; a numpy array where torch is not installed (``np.asarray``
+            takes both).
         spec: channels and stride.
         coded_size: ``(width, height)`` of the picture that the base was coded from, before padding.
         source_size: ``(width, height)`` of the source picture, upright.

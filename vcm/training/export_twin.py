@@ -13,7 +13,16 @@ from vcm.io.files import whole_file
 from vcm.nn.blocks import fuse_batchnorm
 from vcm.weights.registry import TWIN_FORMAT, read_metadata
 from vcm.weights.tensors import save_tensors
-from vcm.weights.twin_file import OWN_TRUNK, SCALE, TRUNK, read_codec_trunk, read_twin, stored_layout, trunk_digest
+from vcm.weights.twin_tensors import (
+    OWN_TRUNK,
+    SCALE,
+    TRUNK,
+    read_codec_trunk,
+    read_tensors,
+    stored_layout,
+    trunk_digest,
+    twin_layout,
+)
 
 __all__ = ["quantise_channels", "write_twin"]
 
@@ -56,12 +65,12 @@ def write_twin(
     chosen = nn.ModuleDict({part: modules[part] for part in ("analysis", "detect")})
     fuse_batchnorm(chosen)
     state = {key: value.detach().float().cpu().contiguous() for key, value in chosen.state_dict().items()}
-    trunk = {key.removeprefix(TRUNK): value.half() for key, value in state.items() if key.startswith(TRUNK)}
+    trunk = {key.removeprefix(TRUNK): value.half().numpy() for key, value in state.items() if key.startswith(TRUNK)}
     meta = {"format": TWIN_FORMAT, "name": name, "architecture": architecture.name, "trained": trained}
     if trunk_of is None:
         meta["trunk"] = OWN_TRUNK
     else:
-        expected, found = trunk_digest(read_codec_trunk(trunk_of, trunk)), trunk_digest(trunk)
+        expected, found = trunk_digest(read_codec_trunk(trunk_of, architecture)), trunk_digest(trunk)
         if expected != found:
             raise TrunkError(f"the twin's trunk is not that of {trunk_of}", expected=expected, found=found)
         model = read_metadata(trunk_of).get("name", trunk_of.stem)
@@ -69,11 +78,11 @@ def write_twin(
             raise WeightsError(f"a codec whose trunk is shared cannot be called {OWN_TRUNK}", found=trunk_of)
         meta |= {"trunk": model, "trunk_sha256": found}
     tensors: dict[str, Tensor] = {}
-    for key, (kind, _) in stored_layout(state, own_trunk=trunk_of is None).items():
+    for key, (kind, _) in stored_layout(twin_layout(architecture), own_trunk=trunk_of is None).items():
         if kind == "I8":
             tensors[key], tensors[key + SCALE] = quantise_channels(state[key])
         elif key not in tensors:
             tensors[key] = state[key].half()
     with whole_file(path) as part:
         save_tensors(part, tensors, meta)
-        read_twin(part, trunk_of)
+        read_tensors(part, trunk_of)

@@ -9,31 +9,25 @@ from __future__ import annotations
 
 import copy
 import json
-import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from vcm.errors import HeadError, OptionError, WeightsError
+from vcm.errors import OptionError, WeightsError
 from vcm.io.files import whole_file
 from vcm.nn.blocks import fuse_batchnorm
 from vcm.structures import Classes, LatentSpec
 from vcm.tasks.kinds import HeadKind, head_kinds, kind_of
 from vcm.tasks.protocol import Detect, Head
+from vcm.weights.head_metadata import HEAD_FINGERPRINT, HEAD_FORMAT, MAX_HEAD_BYTES, described
 from vcm.weights.metadata import check_format
 from vcm.weights.registry import MODEL_NAME, printable_text
 from vcm.weights.tensors import TensorFile, save_tensors, stored_type
 
 __all__ = ["HEAD_FORMAT", "LoadedHead", "load_head", "save_head"]
-
-HEAD_FORMAT = "vcm-head-1"
-"""The ``format`` entry of a head's file."""
-_MAX_BYTES = 1 << 28
-_MAX_CHANNELS, _MAX_STRIDE, _MAX_NAME = 4096, 256, 100
-_FINGERPRINT = re.compile("[0-9a-f]{16}|")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,7 @@ def save_head(
     own: Any = network
     spec: LatentSpec = own.spec
     fingerprint = spec.fingerprint if fingerprint is None else fingerprint
-    if not _FINGERPRINT.fullmatch(fingerprint):
+    if not HEAD_FINGERPRINT.fullmatch(fingerprint):
         raise OptionError("no fingerprint", expected="16 hexadecimal digits, or nothing", found=fingerprint)
     name = path.name.removesuffix(".safetensors") if name is None else name
     if not MODEL_NAME.fullmatch(name):
@@ -106,18 +100,20 @@ def load_head(path: str | Path) -> LoadedHead:
         WeightsError: no head's file, of a kind that is not known here, or inconsistent.
     """
     path = Path(path)
-    with TensorFile(path, _MAX_BYTES) as file:
+    with TensorFile(path, MAX_HEAD_BYTES) as file:
         meta = file.metadata
         check_format(path, meta, HEAD_FORMAT, "holds no head")
         kind = head_kinds().get(meta.get("kind", ""))
         if kind is None:
             known = ", ".join(head_kinds())
             raise WeightsError(f"{path} holds a head of an unknown kind", expected=known, found=repr(meta.get("kind")))
-        try:
-            network = _network(kind, meta)
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError, OptionError, HeadError) as error:
-            found = " ".join(str(error).split())[:200]
-            raise WeightsError(f"{path} is not a consistent {kind.name} head", found=repr(found)) from error
+
+        def build(spec: LatentSpec, classes: Classes, shape: object) -> nn.Module:
+            """The module that the metadata describe, without memory for its weights."""
+            with torch.device("meta"):
+                return fuse_batchnorm(kind.build(spec, classes, shape))
+
+        network = described(path, meta, kind.name, kind.shape, build)
         own = network.state_dict()
         tensors = file.read({key: (stored_type(t), tuple(t.shape)) for key, t in own.items()})
     tensors = {key: t.float() if t.is_floating_point() else t for key, t in tensors.items()}
@@ -127,32 +123,6 @@ def load_head(path: str | Path) -> LoadedHead:
         check()
     network = network.eval().requires_grad_(False)
     return LoadedHead(meta["name"], kind, network, printable_text(meta.get("trained")))
-
-
-def _network(kind: HeadKind, meta: dict[str, str]) -> nn.Module:
-    """The module that the metadata describe, without memory for its weights."""
-    if not MODEL_NAME.fullmatch(meta["name"]) or not _FINGERPRINT.fullmatch(meta["fingerprint"]):
-        raise ValueError("no name or fingerprint")
-    latents, shape, names, ids = (json.loads(meta[key]) for key in ("latents", "shape", "names", "category_ids"))
-    channels, stride = (_whole(latents[key]) for key in ("channels", "stride"))
-    if not (1 <= channels <= _MAX_CHANNELS and 1 <= stride <= _MAX_STRIDE):
-        raise ValueError(f"latents of {channels} channels at stride {stride}")
-    if not all(isinstance(name, str) and name.isprintable() and 0 < len(name) <= _MAX_NAME for name in names):
-        raise ValueError("names that are none")
-    classes = Classes(tuple(names), tuple(_whole(i) for i in ids))
-    wanted = {field.name: field.type for field in fields(kind.shape)}
-    if shape.keys() != wanted.keys():
-        raise ValueError(f"a shape of {', '.join(wanted)} is wanted")
-    sizes = {key: float(value) if wanted[key] in (float, "float") else _whole(value) for key, value in shape.items()}
-    with torch.device("meta"):
-        network = kind.build(LatentSpec(channels, stride, meta["fingerprint"]), classes, kind.shape(**sizes))
-        return fuse_batchnorm(network)
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"a whole number is wanted, not {str(value)[:50]}")
-    return value
 
 
 def _classes(names: Classes | tuple[str, ...]) -> Classes:

@@ -62,9 +62,6 @@ class TensorFile(SafetensorsFile):
         WeightsError: not there, too large, or no safetensors file.
     """
 
-    def __init__(self, path: Path, limit: int) -> None:
-        super().__init__(path, limit, "pt")
-
     def read(self, layout: Layout, *, only: str = "") -> dict[str, Tensor]:
         """The tensors of ``layout``; there must be no other whose name begins with ``only``.
 
@@ -72,8 +69,4 @@ class TensorFile(SafetensorsFile):
             WeightsError: a tensor is missing, surplus, of another type or shape, or holds a number that is not finite.
         """
         self.check(layout, only=only)
-        tensors: dict[str, Tensor] = {name: self.tensor(name) for name in layout}
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise WeightsError(f"{name} is not a tensor of finite real numbers")
-        return tensors
+        return {name: torch.from_numpy(self.tensor(name)) for name in layout}

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vcm.errors import WeightsError
 from vcm.weights.safetensors_file import MAX_WEIGHTS_BYTES, SafetensorsFile
 
 __all__ = ["StoredTensors", "TensorSource", "scoped"]
@@ -34,7 +33,7 @@ class StoredTensors(SafetensorsFile):
     """
 
     def __init__(self, path: Path, limit: int = MAX_WEIGHTS_BYTES) -> None:
-        super().__init__(path, limit, "np")
+        super().__init__(path, limit)
 
     def __call__(self, name: str) -> npt.NDArray[Any]:
         """The tensor of that name: float32 where it is stored in half precision, else as stored.
@@ -42,12 +41,8 @@ class StoredTensors(SafetensorsFile):
         Raises:
             WeightsError: the file has none of that name, or it holds a number that is not finite.
         """
-        array: npt.NDArray[Any] = self.tensor(name)
-        if array.dtype != np.float16:
-            return array
-        if (array.view(np.uint16) & 0x7C00 == 0x7C00).any():  # the exponent of infinities and of what is no number
-            raise WeightsError(f"{name} is not a tensor of finite real numbers")
-        return array.astype(np.float32)
+        array = self.tensor(name)
+        return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def scoped(tensors: TensorSource, prefix: str) -> TensorSource:
