@@ -66,7 +66,7 @@ class FakeCodec:
         source = load_image(image)
         picture = Image.fromarray(source.pixels)
         thumbnail = np.asarray(picture.resize((16, 16))).tobytes()[: 100 + int(base_quality)]
-        layers = [Layer(ChunkKind.BASE, 500, BASE, 10, (thumbnail,))]
+        layers = [Layer(ChunkKind.BASE, 500, BASE, 12, (thumbnail,))]
         if not base_only:
             layers.append(self._enhancement(picture, quality))
         if target_bpp is not None and target_bpp < 0.01:
@@ -80,7 +80,7 @@ class FakeCodec:
     def _enhancement(self, picture: Image.Image, quality: float) -> Layer:
         png = io.BytesIO()
         picture.save(png, "PNG")
-        return Layer(ChunkKind.ENHANCEMENT, 500, ENHANCEMENT, 10, (png.getvalue() + bytes(int(quality)),))
+        return Layer(ChunkKind.ENHANCEMENT, 500, ENHANCEMENT, 12, (png.getvalue() + bytes(int(quality)),))
 
     def enhance(
         self, source: Any, image: Any, *, quality: float = 50, target_bpp: float | None = None,

@@ -161,3 +161,14 @@ def test_the_codec_of_these_tests_takes_what_the_real_one_takes(codec) -> None:
             for kind in (type(codec), vcm.Codec)
         )
         assert fake == real, name
+
+
+@pytest.mark.parametrize(
+    ("words", "answers"), [("vcm enc", {"encode"}), ("vcm detect --ma", {"--max-det"}), ("vcm nothing-", set())]
+)
+def test_shells_complete(monkeypatch, capsys, words: str, answers: set[str]) -> None:
+    monkeypatch.setenv("_VCM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    assert vcm.cli.run([]) == 0
+    assert set(capsys.readouterr().out.split()) == answers

@@ -85,6 +85,29 @@ def test_detect_draws(run, file, photo, tmp_path) -> None:
     assert photo.read_bytes() == before
 
 
+def test_drawings_of_big_pictures_are_small(run, codec, monkeypatch, tmp_path) -> None:
+    """A picture is reduced, a big file is not decoded; --full is all of it."""
+    asked = []
+    whole = codec.decode
+    monkeypatch.setattr(
+        codec, "decode", lambda source, **options: asked.append(options["layers"]) or whole(source, **options),
+        raising=False,
+    )  # fmt: skip
+    for size, layers in (((4000, 60), None), ((4000, 2100), 1)):
+        picture, file, out = tmp_path / "big.png", tmp_path / "big.vcm", tmp_path / "boxes.png"
+        Image.new("RGB", size).save(picture)
+        run("encode", picture)
+        for source in (picture, file):
+            assert run("detect", source, "--draw", out, "--force").status == 0
+            with Image.open(out) as drawn:
+                assert drawn.size == (2048, round(size[1] * 2048 / size[0]))
+        assert run("detect", file, "--draw", out, "--force", "--full").status == 0
+        with Image.open(out) as drawn:
+            assert drawn.size == size
+        assert asked == [layers, None]
+        asked.clear()
+
+
 def test_detect_names_a_fingerprint_that_no_model_has(run, file) -> None:
     from dataclasses import replace
 

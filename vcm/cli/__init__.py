@@ -52,7 +52,6 @@ def build_app() -> typer.Typer:
     """The application with every command of :data:`COMMAND_MODULES`."""
     app = typer.Typer(
         help="Coding for machines: one layered image file, read by detectors without pixels and by people in full.",
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -98,8 +97,8 @@ def run(arguments: Sequence[str]) -> int:
             output.flush()
         except output.StdoutError as failure:
             return _stdout_failed(failure)
-        except SystemExit:  # typer's, for a pipe that closed while it printed the help
-            return _CLOSED
+        except SystemExit as ended:  # typer's: after completing for a shell, or as a pipe closed while it printed help
+            return _CLOSED if ended.code else 0
         except signals.Stopped as stopped:
             return _stopped(stopped.signal)
         except (KeyboardInterrupt, typer.Abort):

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_DRAWN_SIDE = 2048  # of drawings, pixels
+_MOST_DECODED = 1 << 23  # pixels that are decoded for a drawing
+
 _Inputs = Annotated[
     list[Path],
     typer.Argument(
@@ -80,6 +83,13 @@ def detect(
             "--draw", "-d", metavar="OUT|DIR", help="Draw the boxes there, - is stdout; a folder for several."
         ),
     ] = None,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Draw on the whole picture, not on at most 2048 pixels a side, and a preview from 8 megapixels on.",
+        ),
+    ] = False,
     head: Annotated[
         Path | None,
         typer.Option("--head", metavar="FILE", help="A detection head of your own.", show_default="the model's"),
@@ -139,7 +149,7 @@ def detect(
         source = names.data_of(file)
         found, count = detected(source)
         if file in drawings:
-            picture = _picture_of(models, source)
+            picture = _picture_of(models, source, (found.width, found.height), full)
             names.write_picture(found.plot(picture), drawings[file], icc=picture.info.get("icc_profile"))
         size = {"width": found.width, "height": found.height}
         return {"file": str(file), **size, "bytes_read": count, "detections": found.to_json()}
@@ -220,7 +230,8 @@ def _carried(source: Path | bytes) -> Carried | None:
         return None
 
 
-def _picture_of(models: Models, source: Path | bytes) -> Image.Image:
+def _picture_of(models: Models, source: Path | bytes, size: tuple[int, int], full: bool) -> Image.Image:
+    """What boxes are drawn on: of a picture of some size, no more than a screen shows, or all of it."""
     from PIL import Image
 
     from vcm.cli.files import is_vcm
@@ -228,9 +239,15 @@ def _picture_of(models: Models, source: Path | bytes) -> Image.Image:
     from vcm.io.pictures import load_image
 
     if not is_vcm(source):
-        return Image.fromarray(load_image(source, quiet=True, **state.limits).pixels)
-    codec, stream = models.open(source, base_only=False)
-    return codec.decode(stream, **state.limits)
+        picture = Image.fromarray(load_image(source, quiet=True, **state.limits).pixels)
+    else:
+        # A preview costs little; the pixels of 48 megapixels take half a minute.
+        layers = 1 if not full and size[0] * size[1] > _MOST_DECODED else None
+        codec, stream = models.open(source, base_only=layers == 1, layers=layers)
+        picture = codec.decode(stream, layers=layers, **state.limits)
+    if not full:
+        picture.thumbnail((_DRAWN_SIDE, _DRAWN_SIDE), reducing_gap=2)
+    return picture
 
 
 def _show_detections(row: Row) -> None:

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vcm.errors import ImageError, InputError, OptionError, reason
 from vcm.io.colours import DEEP_MODES, GREY_MODES, ProfileUse, to_rgb, use_profile
+from vcm.io.heif import heif_image
 from vcm.io.metadata import picture_exif
 from vcm.io.remote import address_of, read_remote
 from vcm.limits import DEFAULT_BYTES, DEFAULT_PIXELS, MAX_PIXELS, MAX_SIDE, Limits
@@ -238,7 +239,15 @@ def _from_file(file: BinaryIO, size: int, name: str, how: _How) -> SourceImage:
 
 def _opened(file: BinaryIO, name: str) -> Image.Image:
     try:
-        image = Image.open(file)
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError:
+            heif = heif_image(file, name)
+            if heif is None:
+                raise
+            image = heif
+    except ImageError:
+        raise
     except Image.DecompressionBombError as error:
         expected = f"at most twice PIL.Image.MAX_IMAGE_PIXELS, {Image.MAX_IMAGE_PIXELS}"
         raise ImageError(f"{name}: too large", expected=expected, found=reason(error)) from error
