@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,18 +16,27 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from servers import http_server
 from tiny import GOLDEN_FILE, TINY_WEIGHTS
+from videos import make_video
 
 import vcm
-from vcm.archive import Archive, IngestOptions, Summary, ingest
+from vcm.archive import Archive, IngestOptions, Summary, add_head_rows, ingest
 from vcm.archive.folders import Folder, locked
 from vcm.archive.ingest import content_of
 from vcm.archive.show import Codecs, contact_sheet, decode_hits, to_coco
 from vcm.archive.sources import find, taken_at
 from vcm.archive.table import known
-from vcm.errors import InputError, OptionError, OutputError, UsageError
+from vcm.errors import HeadError, InputError, OptionError, OutputError, UsageError
+from vcm.io.video import read_frames
+from vcm.structures import Classes, LatentSpec
+from vcm.tasks.classification import ClassificationHead
+from vcm.tasks.detection import DetectionHead
+from vcm.tasks.keypoints import KeypointHead
+from vcm.tasks.shapes import KeypointShape
+from vcm.weights.head_file import save_head
 
 OPTIONS = IngestOptions(score=0.0)
 
@@ -167,6 +177,71 @@ def test_pictures_of_the_web(photos: Path, tmp_path: Path, codec: vcm.Codec) -> 
         assert ingest([f"{web.url}cam/a.png"], tmp_path / "archive", codec, OPTIONS).pictures == 1
     with Archive(tmp_path / "archive") as archive:
         assert archive.query().pictures[0].camera == "cam"
+
+
+def test_frames_of_a_video(tmp_path: Path, codec: vcm.Codec) -> None:
+    (tmp_path / "cam 7").mkdir()
+    video = make_video(tmp_path / "cam 7" / "a.mp4", created="2026-11-24T18:30:00Z")
+    options = IngestOptions(score=0, every=8)
+    assert ingest([str(video.parent)], tmp_path / "archive", codec, options).pictures == 3
+    assert ingest([str(video)], tmp_path / "archive", codec, options).known == 3
+    assert ingest([str(video)], tmp_path / "archive", codec, IngestOptions(score=0, every=4)).pictures == 2
+    with Archive(tmp_path / "archive") as archive:
+        hits = archive.query('camera = "cam 7", since 2026-11-24T18:30:00.7').pictures
+        assert [hit.source for hit in hits] == [f"{video}#16", f"{video}#12", f"{video}#8"]
+        pixels = [frame.pixels for frame in read_frames(video) if frame.index == 8]
+        assert archive.stream(hits[2]) == codec.encode(pixels[0])
+
+
+def save_heads(folder: Path) -> None:
+    """Heads of each kind, of random numbers, for the tiny codec."""
+    spec, names = LatentSpec(8, 16), Classes(("ant", "bee", "cat"), (7, 9, 400))
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        detection = DetectionHead(spec, classes=3, width=16, feature=8, names=names)
+        for level in detection.levels:
+            torch.nn.init.normal_(level.predict.weight, std=0.5)  # so that a random head finds something
+            torch.nn.init.zeros_(level.predict.bias)
+        heads = {
+            "detection": detection,
+            "classification": ClassificationHead(spec, classes=3, width=16, names=names),
+            "keypoints": KeypointHead(spec, names.names, KeypointShape(grid=4, width=8, depth=1, up=2, margin=1.5)),
+        }
+        for kind, head in heads.items():
+            save_head(folder / f"{kind}.safetensors", head.eval(), fingerprint="", trained="on noise")
+
+
+def test_a_new_head_over_an_old_archive(photos: Path, tmp_path: Path, codec: vcm.Codec) -> None:
+    place = tmp_path / "archive"
+    ingest([str(photos)], place, codec, IngestOptions(score=0, split=("hot", "cold")))
+    shutil.rmtree(place / "cold")  # bases are enough
+    save_heads(tmp_path)
+    opened = vcm.load(TINY_WEIGHTS, threads=1)
+    for kind, count in (("detection", 6), ("classification", 6)):
+        head = tmp_path / f"{kind}.safetensors"
+        done = add_head_rows(place, opened, head, score=0.0)
+        assert (done.pictures, done.known, done.failed) == (count, 0, 0)
+        assert add_head_rows(place, opened, head, score=0.0).known == 6
+    assert add_head_rows(place, opened, "classify", score=0.0, commit=2, jobs=2).pictures == 6
+    with pytest.raises(HeadError, match="a head that detects or classifies, found Keypoints"):
+        add_head_rows(place, opened, tmp_path / "keypoints.safetensors")
+    with pytest.raises(InputError, match="cannot read"):
+        add_head_rows(place, opened, tmp_path / "none.safetensors")
+    check = vcm.load(TINY_WEIGHTS).add_head("own", tmp_path / "detection.safetensors")
+    with Archive(place) as archive:
+        assert {"ant", "bee", "cat"} <= set(archive.labels())
+        assert archive.stored()[0] == 6
+        hits = archive.query("ant >= 0, head = detection*").pictures
+        assert hits
+        for hit in hits:
+            found = check.run("own", archive.base(hit), score=0.0)
+            wanted = sorted((one.score, one.box) for one in found if one.name == "ant")
+            assert sorted((one.score, one.box) for one in hit.objects) == wanted
+        whole = archive.query("ant >= 0, head = classification*").pictures
+        assert len(whole) == 6
+        assert all(one.box is None for hit in whole for one in hit.objects)
+        assert contact_sheet(archive, whole, Codecs(codec))[1] > 0
+        assert to_coco(whole)["annotations"] == []
 
 
 def test_what_is_found_and_what_is_not(photos: Path) -> None:

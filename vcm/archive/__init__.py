@@ -7,8 +7,12 @@ run that takes their pictures in again. Names are hashes of contents: a picture 
 ``docs/service.md`` describes the tables and the language of queries.
 """
 
-from vcm.archive.archive import Archive, Found, Hit, Hits, Table
+from vcm.archive.archive import Archive, Hit, Hits, Table
+from vcm.archive.heads import add_head_rows
 from vcm.archive.ingest import IngestOptions, Summary, ingest
 from vcm.archive.language import QueryError
+from vcm.archive.table import Found
 
-__all__ = ["Archive", "Found", "Hit", "Hits", "IngestOptions", "QueryError", "Summary", "Table", "ingest"]
+__all__ = [
+    "Archive", "Found", "Hit", "Hits", "IngestOptions", "QueryError", "Summary", "Table", "add_head_rows", "ingest",
+]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +171,7 @@ class Archive:
             if label is not None and matches:
                 box = None if x1 is None else (x1, y1, x2, y2)
                 objects[row[0]].append(Found(label, score, box, category, head))
-        return tuple(Hit(*about[picture], tuple(objects[picture])) for picture in pictures)
+        return tuple(replace(Hit(*about[picture]), objects=tuple(objects[picture])) for picture in pictures)
 
     def sql(self, text: str) -> Table:
         """Any SQL over the views ``detections`` and ``pictures``.

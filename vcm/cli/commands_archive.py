@@ -11,6 +11,7 @@ from vcm.cli.options import MODEL, FileModel, Force, Json, Model, in_range, qual
 from vcm.io.remote import place
 
 if TYPE_CHECKING:
+    from vcm.api import Codec
     from vcm.archive import Archive, Hit, Hits, Summary, Table
     from vcm.errors import VcmError
 
@@ -52,11 +53,23 @@ def ingest(
             "--split", metavar="HOT COLD", help="Folders or addresses of bases, and of all that follows them."
         ),
     ] = None,
-    every: Annotated[int, typer.Option("--every", min=1, help="Of a video, take each so-manieth frame.")] = 30,
+    every: Annotated[int, typer.Option("--every", metavar="N", min=1, help="Of a video, take each N-th frame.")] = 30,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Pictures at once.", show_default="one a core")
+        int | None,
+        typer.Option("--jobs", "-j", metavar="N", min=1, help="Pictures at once.", show_default="one a core"),
     ] = None,
-    commit: Annotated[int, typer.Option("--commit", min=1, help="Write rows after so many pictures.")] = 256,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            "--head",
+            metavar="FILE",
+            help="Instead: run a head, or classify, on DEST's bases; no pixel is decoded.",
+        ),
+    ] = None,
+    commit: Annotated[int, typer.Option("--commit", metavar="N", min=1, help="Write rows after N pictures.")] = 256,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="local|ray", help="On this machine, or on a Ray cluster (RAY_ADDRESS).")
+    ] = "local",
     json: Json = False,
 ) -> None:
     """Take pictures into an archive: VCM files, and tables of what is in them.
@@ -65,39 +78,52 @@ def ingest(
     of its EXIF, or of its file.
     """  # fmt: skip
     import vcm
-    from vcm.archive import IngestOptions
+    from vcm.archive import IngestOptions, add_head_rows
     from vcm.archive import ingest as run
     from vcm.cli import output as out
     from vcm.cli.models import Models
     from vcm.errors import UsageError
 
-    if len(places) < 2:
+    if head is None and len(places) < 2:
         raise UsageError("ingest takes sources and an archive", expected="SRC... DEST", found=" ".join(places))
+    if head is not None and (len(places) > 1 or engine != "local"):
+        raise UsageError("--head takes an archive alone, on this machine", expected="DEST", found=" ".join(places))
+    if engine not in ("local", "ray"):
+        raise UsageError("no such engine", expected="local or ray", found=engine)
     options = IngestOptions(quality, base_quality, base_only, score, camera, split, every)
     Models(model)  # what it says to Pillow
-    with out.working(f"loading {model}"):
-        codec = vcm.load(model, threads=1)
-    problems = 0
+    problems, label = 0, "ingesting" if head is None else "reading bases"
 
     def failed(name: str, error: VcmError) -> None:
         nonlocal problems
-        problems = max(problems, 1)
-        text = str(error)
+        problems, text = 1, str(error)
         out.line(f"error: {text if name in text else f'{name}: {text}'}")
+
+    def codec() -> Codec:
+        with out.working(f"loading {model}"):
+            return vcm.load(model, threads=1)
 
     with out.steps() as bar:
 
         def progress(summary: Summary, total: int) -> None:
             if bar is not None:
-                bar("ingesting", summary.pictures + summary.known + summary.failed, total)
+                done = summary.pictures + summary.known + summary.failed
+                bar(label, done, max(total, done))
 
-        summary = run(places[:-1], place(places[-1]), codec, options, jobs=jobs, commit=commit, progress=progress,
-                      failed=failed)  # fmt: skip
-    _show_summary(summary, json)
+        common: dict[str, Any] = {"commit": commit, "progress": progress, "failed": failed}
+        if head is not None:
+            summary = add_head_rows(place(places[0]), codec(), head, score=score, jobs=jobs, **common)
+        elif engine == "ray":
+            from vcm.archive.ray_engine import ingest_on_ray
+
+            summary = ingest_on_ray(places[:-1], place(places[-1]), model, options, workers=jobs, **common)
+        else:
+            summary = run(places[:-1], place(places[-1]), codec(), options, jobs=jobs, **common)
+    _show_summary(summary, json, head is not None)
     raise typer.Exit(problems)
 
 
-def _show_summary(summary: Summary, json: bool) -> None:
+def _show_summary(summary: Summary, json: bool, bases: bool) -> None:
     from dataclasses import asdict
 
     from vcm.cli import output as out
@@ -111,7 +137,9 @@ def _show_summary(summary: Summary, json: bool) -> None:
     more += [f"{summary.failed:,} failed"] if summary.failed else []
     text = f"{summary.pictures:,} pictures{''.join(f', {one}' for one in more)}; {summary.objects:,} objects"
     out.say(f"{text}; {rate:.1f} pictures/s")
-    if summary.pictures:
+    if summary.pictures and bases:
+        out.say(f"{summary.base_bytes:,} bytes read of {summary.bytes:,} stored")
+    elif summary.pictures:
         kept = f"{summary.bytes:,} bytes, of which bases {summary.base_bytes:,}"
         out.say(f"{summary.source_bytes:,} bytes became {kept}: {saved:,} saved")
 
