@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw, ImageFont
 from vcm.api.opened import find_codec
 from vcm.archive.archive import Archive, Hit
 from vcm.errors import OptionError, UsageError
-from vcm.io.draw import draw_detections
 from vcm.io.save import save_picture
 from vcm.structures import Detections
 
@@ -110,7 +109,7 @@ def _draw_cell(
     size = max(1, round(preview.width * scale)), max(1, round(preview.height * scale))
     small = preview.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     draw.rectangle((x, y, x + box[0] - 1, y + box[1] - 1), fill=_EMPTY)
-    sheet.paste(draw_detections(small, _detections(hit), 0), (x + (box[0] - size[0]) // 2, y + (box[1] - size[1]) // 2))
+    sheet.paste(_detections(hit).plot(small), (x + (box[0] - size[0]) // 2, y + (box[1] - size[1]) // 2))
     bold, plain = ImageFont.load_default(size=14), ImageFont.load_default(size=12)
     base = y + box[1] + 16
     draw.text((x, base), _fitted(draw, hit.camera, bold, _CELL - 150), font=bold, fill=_INK, anchor="ls")
