@@ -178,8 +178,8 @@ def _train(
         steps = max(1, min(steps, int(_SHARE_OF_TIME * minutes * 60 / _seconds_a_step(network, loss))))
     began = time.monotonic()
     average, losses = fit(
-        network, loss, steps, lr=config.lr, warmup=config.warmup, weight_decay=config.weight_decay, ema=config.ema,
-        minutes=minutes, progress=_named(progress, f"{features} head"),
+        network, loss, steps, lr=config.lr, warmup=min(config.warmup, steps // 5), weight_decay=config.weight_decay,
+        ema=config.ema, minutes=minutes, progress=_named(progress, f"{features} head"),
     )  # fmt: skip
     took = time.monotonic() - began
     target = config.out / f"{config.name}-{features}.safetensors"
