@@ -171,6 +171,26 @@ def test_a_pyramid_starts_as_the_codecs_own() -> None:
     assert start_from_codec(latent_backbone(codec, (16,), width=8, out_channels=16), TINY_WEIGHTS) == ()
 
 
+@pytest.mark.parametrize("kind", ["fcos", "retinanet", "faster_rcnn", "mask_rcnn"])
+def test_half_precision_gives_nearly_the_same_loss(data: Path, kind: str) -> None:
+    from vcm.training.latent_heads.detectors import Boxes
+
+    paths = sorted((data / "images").glob("*.png"))
+    bank = cached_bank(data / "b", "base", TINY_WEIGHTS, paths, Variety())
+    losses = []
+    for half in (False, True):
+        lesson = Boxes(load_latent_head_config(config(data, kind, half=half)), [data], 0.0)
+        torch.manual_seed(0)
+        network = lesson.network(bank.spec).train()
+        torch.manual_seed(0)
+        loss = lesson.loss(network, bank, [0, 1, 2, 3])
+        assert loss.dtype == torch.float32
+        loss.backward()
+        losses.append(float(loss.detach()))
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_the_twin_is_the_ceiling(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_weights(tmp_path)
     twin = tiny_twin(tmp_path / "twin.safetensors")

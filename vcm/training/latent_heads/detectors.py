@@ -32,6 +32,19 @@ _LEAST_SHARE, _LEAST_SIDE = 0.3, 4.0
 """Of a box that a crop leaves: its area, and its sides in pixels of the coded view."""
 
 
+_IN_FLOAT = ("backbone", "head", "rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor")
+"""Parts of detectors after which numbers are float32 again."""
+
+
+def _float(out: Any) -> Any:
+    """Tensors in any containers, in float32."""
+    if isinstance(out, Tensor):
+        return out.float()
+    if isinstance(out, dict):
+        return type(out)((key, _float(value)) for key, value in out.items())
+    return type(out)(_float(value) for value in out)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Objects:
     """One picture's: boxes float32 (K, 4) in source pixels of ``size`` (width, height), labels int64 (K,), maybe
@@ -74,9 +87,13 @@ class Boxes(Lesson):
         """See :class:`Lesson`; with ``start``, its pyramid begins as the codec's own."""
         config = self._config
         network = head_kinds()[config.kind].build(spec, self.names, config.shape_of(classes=len(self.names)))
+        own: Any = network
         if config.start:
-            own: Any = network
             start_from_codec(own.model.backbone, config.weights)
+        if config.half:
+            for name, part in own.model.named_modules():
+                if name in _IN_FLOAT:
+                    part.register_forward_hook(lambda module, inputs, out: _float(out))
         return network
 
     def loss(self, network: nn.Module, bank: LatentBank, rows: Sequence[int]) -> Tensor:
@@ -87,8 +104,9 @@ class Boxes(Lesson):
             quality = float(bank.qualities[row])
             pictures.append(LatentPicture(bank.y_hat(row), (width, height), (width, height), quality, bank.spec))
             targets.append(self._target(bank, row, width, height))
-        losses: dict[str, Tensor] = network(pictures, targets)
-        return torch.stack(list(losses.values())).sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._config.half):
+            losses: dict[str, Tensor] = network(pictures, targets)
+        return torch.stack([loss.float() for loss in losses.values()]).sum()
 
     def _target(self, bank: LatentBank, row: int, width: int, height: int) -> dict[str, Tensor]:
         objects = self._objects[int(bank.pictures[row])]
