@@ -15,10 +15,11 @@ from vcm.codecs.scalable.config import Architecture, LayerSpec
 from vcm.runtime.onnx.graph import Graph, Model
 from vcm.runtime.onnx.integer import CONTEXT, FEATURE, IntegerLayer, IntegerNetwork
 from vcm.runtime.onnx.layers import Layers
+from vcm.runtime.onnx.narrow import Narrow
 from vcm.runtime.onnx.sessions import Network
 from vcm.runtime.onnx.stored import TensorSource, scoped
 
-__all__ = ["analysis_network", "codec_networks"]
+__all__ = ["analysis_network", "codec_networks", "picture_analysis", "picture_synthesis"]
 
 _OFFSET, _SCALE = 127.0, 128.0
 _MAX_PARAMETER = (1 << 16) - 1
@@ -33,8 +34,8 @@ def codec_networks(tensors: TensorSource, a: Architecture) -> dict[str, Callable
     """
     floats: dict[str, tuple[Callable[[TensorSource, Architecture], Model], str]] = {
         "base.analysis": (analysis_network, "analysis."),
-        "picture.analysis": (_picture_analysis, "picture_analysis."),
-        "picture.synthesis": (_picture_synthesis, "synthesis."),
+        "picture.analysis": (picture_analysis, "picture_analysis."),
+        "picture.synthesis": (picture_synthesis, "synthesis."),
         "preview": (_preview, "preview."),
     }
     out: dict[str, Callable[[], Network]] = {
@@ -86,34 +87,35 @@ def _hyper_analysis(tensors: TensorSource, spec: LayerSpec, layer: str) -> Model
     return g.model()
 
 
-def _picture_analysis(tensors: TensorSource, a: Architecture) -> Model:
-    """``picture.analysis``."""
+def picture_analysis(tensors: TensorSource, a: Architecture, narrow: Narrow | None = None) -> Model:
+    """``picture.analysis``; ``narrow`` as of :class:`Layers`."""
     g = Graph("picture.analysis")
-    net = Layers(g, tensors)
+    net = Layers(g, tensors, narrow)
     x = _centred(g, g.input("x", "float32", (1, 3, "H", "W")))
     # A 3×3 convolution of 2×2 blocks is a 6×6 convolution of pixels in steps of two.
     w = net.tensor("down2.weight")
     w = np.ascontiguousarray(w.reshape(-1, 3, 2, 2, 3, 3).transpose(0, 1, 4, 2, 5, 3).reshape(-1, 3, 6, 6))
     h = g.leaky(g.conv(x, w, net.tensor("down2.bias"), stride=2, pads=(2, 2, 2, 2)))
-    h = net.residual(g.leaky(net.conv(h, "down4", stride=2)), "res4")
-    h = net.residual(g.leaky(net.conv(h, "down8", stride=2)), "res8")
+    h = net.narrow_residual(g.leaky(net.narrow_conv(h, "down4", stride=2)), "res4")
+    h = net.narrow_residual(g.leaky(net.narrow_conv(h, "down8", stride=2)), "res8")
     linear = g.conv(x, net.tensor("linear"), stride=16, pads=(0, 0, 0, 0))
     y = g.node("Add", linear, net.conv(h, "down16", stride=2))
     g.output(y, "y", "float32", (1, a.picture.channels, "h", "w"))
     return g.model()
 
 
-def _picture_synthesis(tensors: TensorSource, a: Architecture) -> Model:
-    """``picture.synthesis``."""
+def picture_synthesis(tensors: TensorSource, a: Architecture, narrow: Narrow | None = None) -> Model:
+    """``picture.synthesis``; ``narrow`` as of :class:`Layers`."""
     g = Graph("picture.synthesis")
-    net = Layers(g, tensors)
+    net = Layers(g, tensors, narrow)
     y = g.input("y_hat", "float32", (1, a.picture.channels, "h", "w"))
     base = g.input("base", "float32", (1, a.base.channels, "h", "w"))
     quality = g.input("quality", "float32", (1,))
     h = g.leaky(net.film(net.conv(g.concat(y, base), "mix"), quality, "film"))
-    h = net.residual(g.leaky(g.shuffle(net.conv(net.residual(h, "res16"), "up8"), 2)), "res8")
-    h = net.residual(g.leaky(g.shuffle(net.conv(h, "up4"), 2)), "res4")
-    h = g.leaky(g.shuffle(net.conv(h, "up2"), 2))
+    # Not everything in bytes: up to here, and in the second convolution of res8, they cost too much of the picture.
+    h = net.narrow_residual(g.leaky(g.shuffle(net.conv(net.residual(h, "res16"), "up8"), 2)), "res8", both=False)
+    h = net.narrow_residual(g.leaky(g.shuffle(net.narrow_conv(h, "up4"), 2)), "res4")
+    h = g.leaky(g.shuffle(net.narrow_conv(h, "up2"), 2))
     h = g.node("Add", h, g.leaky(net.conv(h, "mix2")))
     # A transposed convolution whose stride is its kernel gives each position a block of its own: 1×1, then a shuffle.
     w = net.tensor("linear")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from vcm.bitstream.limits import MAX_QUALITY
 from vcm.errors import OptionError, reason
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from vcm.io.colours import ProfileUse
 
 __all__ = [
-    "KEEP", "Backend", "Kept", "backend_of", "base_scale_of", "check_target", "device_of", "kept_of", "quality_index",
-    "whole_number",
+    "KEEP", "Backend", "Kept", "Precision", "backend_of", "base_scale_of", "check_target", "device_of", "kept_of",
+    "precision_of", "quality_index", "whole_number",
 ]  # fmt: skip
 
 
 Backend = Literal["auto", "torch", "onnx"]
 """What runs networks: torch, onnxruntime (on CPUs only), or what fits the device."""
+
+
+Precision = Literal["float32", "int8", "bfloat16"]
+"""See :func:`vcm.load`."""
+_PRECISIONS: dict[str, str | None] = {"float32": None, "int8": "onnx", "bfloat16": "torch"}
 
 
 def backend_of(backend: Any, device: str | torch.device) -> Literal["torch", "onnx"]:
@@ -38,6 +43,27 @@ def backend_of(backend: Any, device: str | torch.device) -> Literal["torch", "on
     if backend == "onnx" and str(device) != "cpu":
         raise OptionError("onnxruntime runs on the CPU here", expected="device cpu", found=str(device))
     return "onnx" if backend == "onnx" else "torch"
+
+
+def precision_of(precision: Any, backend: str) -> Precision:
+    """What the picture's networks compute in.
+
+    Raises:
+        OptionError: there is none of that name, the backend lacks it, or this machine's processor does not multiply
+            bytes.
+    """
+    if precision not in _PRECISIONS:
+        raise OptionError("no such precision", expected=", ".join(_PRECISIONS), found=precision)
+    wanted = _PRECISIONS[precision]
+    if wanted not in (None, backend):
+        raise OptionError(f"precision {precision} needs another backend", expected=wanted, found=backend)
+    if precision == "int8":
+        from vcm.runtime.onnx.narrow import bytes_are_fast
+
+        if not bytes_are_fast():
+            what = "precision int8 needs a processor that multiplies bytes"
+            raise OptionError(what, expected="AVX-512 VNNI, AVX-VNNI or ARM's dot products", found="none of them")
+    return cast(Precision, precision)
 
 
 KEEP = ("metadata", "icc", "gps")

@@ -88,7 +88,8 @@ class Codec:
     def __reduce__(self) -> tuple[Any, ...]:
         prints = self.fingerprint, self.fingerprint_enhancement
         path = self._loaded.path.absolute()
-        return _restored, (path, self.backend, self.device, self._engine.threads, prints, self._added)
+        how = self._engine.threads, self._loaded.precision
+        return _restored, (path, self.backend, self.device, how, prints, self._added)
 
     def to(self, device: str | torch.device) -> Codec:
         """The codec on another device, with the heads that were added; itself where it is there already.
@@ -569,7 +570,7 @@ class Codec:
 
 
 def _restored(
-    path: Path, backend: str, device: str, threads: int | None, prints: tuple[str, str],
+    path: Path, backend: str, device: str, how: tuple[int | None, Any], prints: tuple[str, str],
     added: dict[str, tuple[Task | Path, bool]],
 ) -> Codec:  # fmt: skip
     """A pickled codec.
@@ -577,7 +578,7 @@ def _restored(
     Raises:
         FingerprintError: its weights are not in that file any more.
     """
-    codec = Codec(loaded_for(path, backend, threads), device)
+    codec = Codec(loaded_for(path, backend, *how), device)
     found = codec.fingerprint, codec.fingerprint_enhancement
     if found != prints:
         what = f"{path} has other weights than the codec that was pickled"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +22,7 @@ from vcm.weights.onnx_file import OnnxCodec, load_onnx
 if TYPE_CHECKING:
     import torch
 
+    from vcm.api.arguments import Precision
     from vcm.api.codec import Codec
     from vcm.weights.codec_file import LoadedModel
 
@@ -86,7 +88,7 @@ class TorchEngine:
 
         self._device = device_of(device)
         self.device = str(self._device)
-        self.model = torch_model(loaded.model, self._device)
+        self.model = torch_model(loaded.model, self._device, half=loaded.precision == "bfloat16")
         self.detect: Callable[..., Detections] = DetectionTask(on_device(loaded.detect, self._device))
         self.classify: Callable[[Latents], Classification]
         self.classify = ClassificationTask(on_device(loaded.classify, self._device))
@@ -191,14 +193,16 @@ class OnnxEngine:
         return self._single, count
 
 
-def loaded_for(path: Path, backend: str, threads: int | None = None) -> LoadedModel | OnnxCodec:
+def loaded_for(
+    path: Path, backend: str, threads: int | None = None, precision: Precision = "float32"
+) -> LoadedModel | OnnxCodec:
     """A weights file for ``torch`` or ``onnx``; arguments and errors as of :func:`vcm.load`."""
     if backend == "onnx":
-        return load_onnx(path, threads=threads)
+        return load_onnx(path, threads=threads, precision=precision)
     with needing("backend torch"):
         from vcm.weights.codec_file import load_weights
 
-    return load_weights(path)
+    return replace(load_weights(path), precision=precision)
 
 
 def engine_of(loaded: LoadedModel | OnnxCodec, device: str | torch.device) -> Engine:

@@ -29,6 +29,8 @@ class LoadedModel:
 
     Attributes:
         path: the file.
+        precision: what the picture's analysis and synthesis compute in: ``float32``, or ``bfloat16`` where torch thinks
+            it safe.
     """
 
     name: str
@@ -37,6 +39,7 @@ class LoadedModel:
     classify: ClassificationHead
     trained: str
     path: Path
+    precision: str = "float32"
 
 
 def assemble(architecture: Architecture, base_id: str, picture_id: str) -> nn.ModuleDict:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from vcm.codecs.scalable.model import ScalableModel
+from vcm.codecs.scalable.onnx_bytes import byte_networks
 from vcm.codecs.scalable.onnx_networks import codec_networks
 from vcm.codecs.scalable.stored import codec_layout
 from vcm.codecs.scalable.tables import base_tables, picture_tables
@@ -31,6 +32,7 @@ class OnnxCodec:
         heads: shapes of those two.
         trained: one line on the training run.
         path: the file.
+        precision: what the picture's analysis and synthesis compute in: ``float32``, or ``int8`` for the most part.
     """
 
     name: str
@@ -38,6 +40,7 @@ class OnnxCodec:
     heads: HeadShapes
     trained: str
     path: Path
+    precision: str = "float32"
 
     @property
     def threads(self) -> int | None:
@@ -54,12 +57,13 @@ class OnnxCodec:
         return replace(self, model=ScalableModel(model.architecture, networks.with_threads(threads), *layers))
 
 
-def load_onnx(path: Path, *, threads: int | None = None) -> OnnxCodec:
+def load_onnx(path: Path, *, threads: int | None = None, precision: str = "float32") -> OnnxCodec:
     """Read a weights file; nothing in it is executed. Numbers that are not integers are read when they are needed.
 
     Args:
         path: the file.
         threads: of each network, see :class:`vcm.runtime.onnx.OnnxNetworks`.
+        precision: see :class:`OnnxCodec`.
 
     Raises:
         WeightsError: not a safetensors file of ours, a tensor is missing or has another shape or type, or an integer is
@@ -80,7 +84,10 @@ def load_onnx(path: Path, *, threads: int | None = None) -> OnnxCodec:
 
     base = base_tables(integers("model.base."), meta.get("base_id", ""))
     picture = picture_tables(integers("model.picture."), meta.get("picture_id", ""), base)
-    networks = OnnxNetworks({**codec_networks(tensors, a), **head_networks(tensors, channels)}, threads=threads)
+    makers = {**codec_networks(tensors, a), **head_networks(tensors, channels)}
+    if precision == "int8":
+        makers |= byte_networks(tensors, a)
+    networks = OnnxNetworks(makers, threads=threads)
     model = ScalableModel(a, networks, base, picture)
     name, trained = printable_name(meta.get("name", ""), path.stem), printable_text(meta.get("trained"))
-    return OnnxCodec(name, model, heads, trained, path)
+    return OnnxCodec(name, model, heads, trained, path, precision)

@@ -9,16 +9,30 @@ from __future__ import annotations
 import numpy as np
 
 from vcm.runtime.onnx.graph import Graph
+from vcm.runtime.onnx.narrow import Narrow
 from vcm.runtime.onnx.stored import TensorSource
 
 __all__ = ["Layers"]
 
 
 class Layers:
-    """The layers of one module, added to one graph."""
+    """The layers of one module, added to one graph.
 
-    def __init__(self, graph: Graph, tensors: TensorSource) -> None:
-        self.graph, self.tensor = graph, tensors
+    Args:
+        graph: the graph.
+        tensors: of the module.
+        narrow: computes those convolutions that bytes are good enough for; float32 by default.
+    """
+
+    def __init__(self, graph: Graph, tensors: TensorSource, narrow: Narrow | None = None) -> None:
+        self.graph, self.tensor, self._narrow = graph, tensors, narrow
+
+    def narrow_conv(self, x: str, name: str, *, stride: int = 1, leaky: bool = True) -> str:
+        """:meth:`conv`, which may compute in bytes; ``leaky`` says that a leaky ReLU follows."""
+        if self._narrow is None:
+            return self.conv(x, name, stride=stride)
+        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        return self._narrow.conv(self.graph, x, weight, bias, name, stride, leaky)
 
     def conv(self, x: str, name: str, *, stride: int = 1, groups: int = 1) -> str:
         return self.graph.conv(
@@ -38,6 +52,12 @@ class Layers:
 
     def residual(self, x: str, name: str) -> str:
         h = self.conv(self.graph.leaky(self.conv(x, f"{name}.conv1")), f"{name}.conv2")
+        return self.graph.node("Add", x, h)
+
+    def narrow_residual(self, x: str, name: str, *, both: bool = True) -> str:
+        """:meth:`residual`, whose first or both convolutions may compute in bytes; the sum is in float32."""
+        h, second = self.graph.leaky(self.narrow_conv(x, f"{name}.conv1")), f"{name}.conv2"
+        h = self.narrow_conv(h, second, leaky=False) if both else self.conv(h, second)
         return self.graph.node("Add", x, h)
 
     def film(self, x: str, quality: str, name: str) -> str:
