@@ -112,6 +112,25 @@ def test_from_a_folder_to_a_head_that_files_are_read_with(
         assert {one["label"] for one in rows[0]["detections"]} <= {"disc", "square"}
 
 
+def test_a_limit_keeps_all_classes_and_their_labels(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of an ImageFolder stand class by class; four of eight are two of each, with their own labels."""
+    from vcm.training.latent_heads import run as training
+    from vcm.training.latent_heads.lessons import SingleLabels
+
+    seen: list[tuple[int, str]] = []
+    loss = SingleLabels.loss
+
+    def watched(self: SingleLabels, network: Any, bank: Any, rows: Any) -> Any:
+        picked = bank.pictures[list(rows)].long()
+        for label, picture in zip(self.labels[picked].tolist(), picked.tolist(), strict=True):
+            seen.append((label, self.paths[picture].parent.name))
+        return loss(self, network, bank, rows)
+
+    monkeypatch.setattr(SingleLabels, "loss", watched)
+    training.train_latent_head(config(data, "single-label", limit=4))
+    assert set(seen) == {(0, "disc"), (1, "square")}
+
+
 def test_a_bank_is_computed_once(data: Path, tmp_path: Path) -> None:
     paths = sorted((data / "images").glob("*.png"))[:2]
     variety = Variety(views=3, crop=0.6, colour=0.1, jpeg=50, smaller=0.8, qualities=(30.0, 90.0))

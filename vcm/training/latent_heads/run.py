@@ -116,21 +116,28 @@ def train_latent_head(
     lesson = _lesson(config, folders, share)
     if len(lesson.paths) < 2:
         raise ConfigError("no pictures to learn from", expected="at least 2", found=len(lesson.paths))
-    paths = list(lesson.paths)[: config.limit]
+    chosen = _spread(len(lesson.paths), config.limit)
+    paths = [lesson.paths[i] for i in chosen]
     config.out.mkdir(parents=True, exist_ok=True)
     heads = []
     for kind in wanted:
-        chosen: Features = "base" if kind == "base" else "twin"
+        which: Features = "base" if kind == "base" else "twin"
         bank = cached_bank(
-            config.out, chosen, config.weights, paths, config.views.variety, twin=config.twin, seed=config.seed,
+            config.out, which, config.weights, paths, config.views.variety, twin=config.twin, seed=config.seed,
             progress=_named(progress, f"{kind} latents"),
         )  # fmt: skip
+        bank = replace(bank, pictures=torch.tensor(chosen, dtype=torch.int32)[bank.pictures.long()])
+        share_of_time = None if minutes is None else minutes / len(wanted)
         with own_randomness(config.seed):
-            heads.append(
-                _train(config, chosen, lesson, bank, None if minutes is None else minutes / len(wanted), progress)
-            )
+            heads.append(_train(config, which, lesson, bank, share_of_time, progress))
     test = folders if config.test is None else (config.root / config.test,)
     return LatentHeadRun(config, lesson.names, len(paths), test, share, tuple(heads))
+
+
+def _spread(count: int, limit: int | None) -> list[int]:
+    """Positions of at most ``limit`` of ``count``, evenly: what is sorted by class keeps all of its classes."""
+    kept = min(count, limit or count)
+    return [int((i + 0.5) * count / kept) for i in range(kept)]
 
 
 def _named(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
