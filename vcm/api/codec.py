@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -35,6 +36,7 @@ from vcm.tasks.protocol import Head, OtherBase
 if TYPE_CHECKING:
     import torch
 
+    from vcm.api.sources import Source
     from vcm.io.pictures import ImageSource
     from vcm.weights.codec_file import LoadedModel
     from vcm.weights.onnx_file import OnnxCodec
@@ -126,6 +128,7 @@ class Codec:
         base_scale: float | None = None,
         picture: PictureName | None = None,
         keep: Collection[str] | None = None,
+        bgr: bool = False,
         max_pixels: int = DEFAULT_PIXELS,
         max_bytes: int = DEFAULT_BYTES,
     ) -> Bitstream:
@@ -133,7 +136,7 @@ class Codec:
 
         Args:
             image: what :func:`vcm.io.pictures.load_image` takes: path, bytes, binary file object, PIL image, uint8 HWC
-                array or CHW tensor; or a list or batch of these.
+                array or CHW tensor, RGB; or a list or batch of these.
             quality: of the enhancement layer, 0 … 100.
             base_quality: of the base layer, 0 … 100.
             base_only: write the base layer only; the picture path does not run.
@@ -150,6 +153,7 @@ class Codec:
                 (the position) and ``icc`` (the colour profile; without it the pixels are converted to sRGB). By default
                 nothing for a base alone, whose metadata would be longer than itself; else ``metadata`` and a profile
                 whose colours are not sRGB's.
+            bgr: the array or tensor has its channels in OpenCV's order.
             max_pixels: most pixels of the picture.
             max_bytes: most bytes of its file.
 
@@ -165,7 +169,9 @@ class Codec:
         check_target(target_bpp)
         asked = None if base_scale is None else base_scale_of(base_scale)
         kept = kept_of(keep, base_only)
-        source = load_image(image, keep_gps=kept.gps, profile=kept.profile, max_pixels=max_pixels, max_bytes=max_bytes)
+        source = load_image(
+            image, keep_gps=kept.gps, profile=kept.profile, bgr=bgr, max_pixels=max_pixels, max_bytes=max_bytes
+        )
         metadata = Metadata(exif=source.exif if kept.exif else None, icc=source.icc)
         scale = asked or default_base_scale(source.width, source.height)
         x = picture_array(source.pixels)
@@ -295,9 +301,12 @@ class Codec:
     def _base(self, file: Bitstream) -> BaseLatents:
         return self._model.decode_base(file.coded_base)
 
-    def _latents(self, source: StreamSource, limits: Limits, head: object = None) -> tuple[Latents, int]:
+    def _base_file(self, limits: Limits, picture: ImageSource) -> Bitstream:
+        return self.encode(picture, base_only=True, max_pixels=limits.pixels, max_bytes=limits.bytes)
+
+    def _latents(self, source: Source, limits: Limits, head: object = None) -> tuple[Latents, int]:
         """Latents in the form that ``head`` reads, and the bytes that were read for them."""
-        file, count = base_of(source, limits)
+        file, count = base_of(source, limits, partial(self._base_file, limits))
         check_base(file.header, limits)
         base = self._base(file)
         y_hat = self._engine.y_hat(base.y_hat(), head)
@@ -305,18 +314,18 @@ class Codec:
         return Latents(y_hat, self.spec, base.coded_size, base.source_size, quality), count
 
     @one_or_many
-    def latents(
-        self, source: StreamSource, *, max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES
-    ) -> Latents:
+    def latents(self, source: Source, *, max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES) -> Latents:
         """Base latents of a file; only its base prefix is read. A tensor has them, an array where torch is missing.
 
         Args:
-            source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
-            max_pixels: most pixels of the picture that the base was coded from.
-            max_bytes: most bytes of the base prefix.
+            source: path, bytes, binary file object or :class:`Bitstream`; a picture, as of :meth:`encode`, whose
+                base is then made at the usual quality; or a list of these.
+            max_pixels: most pixels of the picture that the base was coded from; of a picture, its own.
+            max_bytes: most bytes of the base prefix; of a picture, of its file.
 
         Raises:
-            FormatError: the file is damaged or no VCM file.
+            FormatError: the file is damaged, or neither a VCM file nor a picture.
+            ImageError: the picture cannot be read or is smaller than 16 px or too large.
             FingerprintError: the base was written by other weights.
         """
         return self._latents(source, Limits(max_pixels, max_bytes))[0]
@@ -324,7 +333,7 @@ class Codec:
     @one_or_many
     def detect(
         self,
-        source: StreamSource,
+        source: Source,
         *,
         score: float = DEFAULT_SCORE,
         iou: float = NMS_IOU,
@@ -334,21 +343,22 @@ class Codec:
         max_pixels: int = DEFAULT_PIXELS,
         max_bytes: int = DEFAULT_BYTES,
     ) -> Detections:
-        """Objects in a file's picture, from its base layer; pixels are not decoded.
+        """Objects in a file's picture, from its base layer; pixels are not decoded. Arrays are RGB.
 
         Args:
-            source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+            source: path, bytes, binary file object or :class:`Bitstream`; a picture, as of :meth:`encode`, whose
+                base is then made at the usual quality; or a list of these.
             score: least score kept, 0 … 1. Average precision asks for less than the default, 0.001.
             iou: overlap above which the weaker of two boxes of one class is dropped, 0 … 1; between two large boxes 0.3
                 is enough.
             agnostic: drop the weaker of two boxes of different classes as well.
             max_det: most boxes, 1 … 1000.
             classes: names or indexes of the classes that are wanted; all by default.
-            max_pixels: most pixels of the picture that the base was coded from.
-            max_bytes: most bytes of the base prefix.
+            max_pixels: most pixels of the picture that the base was coded from; of a picture, its own.
+            max_bytes: most bytes of the base prefix; of a picture, of its file.
 
         Raises:
-            FormatError, FingerprintError: as for :meth:`latents`.
+            FormatError, ImageError, FingerprintError: as for :meth:`latents`.
             OptionError: an option is out of range, or there is no such class.
         """
         latents, count = self._latents(source, Limits(max_pixels, max_bytes), self._engine.detect)
@@ -357,17 +367,18 @@ class Codec:
 
     @one_or_many
     def classify(
-        self, source: StreamSource, *, max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES
+        self, source: Source, *, max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES
     ) -> Classification:
         """Class probabilities of a file's picture, from its base layer.
 
         Args:
-            source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
-            max_pixels: most pixels of the picture that the base was coded from.
-            max_bytes: most bytes of the base prefix.
+            source: path, bytes, binary file object or :class:`Bitstream`; a picture, as of :meth:`encode`, whose
+                base is then made at the usual quality; or a list of these.
+            max_pixels: most pixels of the picture that the base was coded from; of a picture, its own.
+            max_bytes: most bytes of the base prefix; of a picture, of its file.
 
         Raises:
-            FormatError, FingerprintError: as for :meth:`latents`.
+            FormatError, ImageError, FingerprintError: as for :meth:`latents`.
         """
         latents, count = self._latents(source, Limits(max_pixels, max_bytes), self._engine.classify)
         return replace(self._engine.classify(latents), bytes_read=count)
@@ -441,8 +452,8 @@ class Codec:
         return self._many("encode", sources, jobs, options)
 
     def detect_many(
-        self, sources: Iterable[StreamSource], *, jobs: int | None = None, **options: Any
-    ) -> Iterator[Outcome[StreamSource, Detections]]:
+        self, sources: Iterable[Source], *, jobs: int | None = None, **options: Any
+    ) -> Iterator[Outcome[Source, Detections]]:
         """:meth:`detect` in many files, several at once; arguments and errors as of :meth:`encode_many`."""
         return self._many("detect", sources, jobs, options)
 
@@ -521,7 +532,7 @@ class Codec:
     def run(
         self,
         name: str,
-        source: StreamSource | list[StreamSource],
+        source: Source | list[Source],
         *,
         max_pixels: int = DEFAULT_PIXELS,
         max_bytes: int = DEFAULT_BYTES,
@@ -531,7 +542,7 @@ class Codec:
 
         Args:
             name: ``detect``, ``classify``, or one that :meth:`add_head` registered.
-            source: path, bytes, binary file object or :class:`Bitstream`; or a list of these.
+            source: a file or a picture, or a list of these, as for :meth:`latents`.
             max_pixels, max_bytes: as for :meth:`latents`.
             options: for the head, such as ``score=0.3`` for a detection head.
 
@@ -545,7 +556,7 @@ class Codec:
 
         limits = Limits(max_pixels, max_bytes)
 
-        def one(file: StreamSource) -> Any:
+        def one(file: Source) -> Any:
             latents, count = self._latents(file, limits, head)
             found = head(latents, **options)
             return replace(found, bytes_read=count) if isinstance(found, Result) else found

@@ -6,14 +6,18 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, Protocol, TypeGuard, TypeVar, cast, overload
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
-from vcm.bitstream import Bitstream, PartialBitstream, read, read_base, read_partially
+from vcm.bitstream import HEADER_BYTES, Bitstream, PartialBitstream, read, read_base, read_partially
 from vcm.carriers import find_base
-from vcm.errors import LimitError, MagicError, OptionError
+from vcm.errors import ImageError, LimitError, MagicError, OptionError
 from vcm.limits import USUAL, Limits
+
+if TYPE_CHECKING:
+    from vcm.io.pictures import ImageSource
 
 __all__ = ["StreamSource", "base_of", "items_of", "one_or_many", "partial_of", "whole_of"]
 
@@ -21,6 +25,10 @@ StreamSource = str | os.PathLike[str] | bytes | BinaryIO | Bitstream | PartialBi
 """A file: its path, its bytes, a binary file object at its first byte, or what was read before.
 
 A path or bytes may be of an ordinary picture that carries a base, where a base is enough."""
+
+if TYPE_CHECKING:
+    Source = StreamSource | ImageSource
+    """A file, or a picture whose base is made for it."""
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -77,23 +85,73 @@ def items_of(source: object) -> list[Any] | None:
     return list(batch)
 
 
-def base_of(source: StreamSource, limits: Limits = USUAL) -> tuple[Bitstream, int]:
-    """Header and base of a file, of which no more than that is read; and how many bytes that was."""
+def base_of(
+    source: Source, limits: Limits = USUAL, encode: Callable[[ImageSource], Bitstream] | None = None
+) -> tuple[Bitstream, int]:
+    """Header and base of a file, of which no more than that is read; and how many bytes that was.
+
+    Args:
+        source: the file; with ``encode``, or a picture.
+        limits: of what is read.
+        encode: makes a file of a picture that carries no base; its base's length is what is then said to be read.
+    """
     if isinstance(source, Bitstream):
         return Bitstream(source.header, source.chunks[:1]), source.header.base_bytes
     if isinstance(source, PartialBitstream):
         return Bitstream(source.header, (source.coded_base.as_layer(),)), source.header.base_bytes
+    if encode is not None and _is_pixels(source):
+        return base_of(encode(source))
+    file: Any = _Started(source) if encode is not None and hasattr(source, "read") else source
     try:
-        got = read_base(source, max_bytes=limits.bytes)
-    except MagicError:
-        carried = find_base(source) if isinstance(source, str | os.PathLike | bytes) else None
+        got = read_base(file, max_bytes=limits.bytes)
+    except MagicError as error:
+        data = file.rest(limits.bytes) if isinstance(file, _Started) else file
+        carried = find_base(data) if isinstance(data, str | os.PathLike | bytes) else None
         if carried is None:
-            raise
+            if encode is None:
+                raise
+            return base_of(_encoded(encode, data, error))
         if carried.bytes_read > limits.bytes:
             expected = f"at most {limits.bytes} bytes"
             raise LimitError("the base is too long", expected=expected, found=carried.bytes_read) from None
         return carried.stream, carried.bytes_read
     return got.bitstream, got.bytes_read
+
+
+def _is_pixels(source: object) -> TypeGuard[ImageSource]:
+    """Whether it is a picture that is no file: a PIL image, an array or a tensor."""
+    return isinstance(source, Image.Image) or (hasattr(source, "ndim") and not isinstance(source, memoryview))
+
+
+def _encoded(encode: Callable[[ImageSource], Bitstream], data: Any, error: MagicError) -> Bitstream:
+    """The file of a picture; ``error`` is raised where the data are in no picture format either."""
+    try:
+        return encode(data)
+    except ImageError as other:
+        if isinstance(other.__cause__, UnidentifiedImageError):
+            raise error from None
+        raise
+
+
+class _Started:
+    """A binary file object whose first bytes are remembered: that they are not ours shows when they were taken."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._taken = file, b""
+
+    def read(self, count: int) -> bytes:
+        piece: bytes = self._file.read(count)
+        if len(self._taken) < HEADER_BYTES and isinstance(piece, bytes):
+            self._taken += piece
+        return piece
+
+    def rest(self, most: int) -> bytes:
+        """All of it from its first byte on; or one byte more than ``most``, which is too long."""
+        parts, count = [self._taken], len(self._taken)
+        while count <= most and (piece := self._file.read(most + 1 - count)):
+            parts.append(piece)
+            count += len(piece)
+        return b"".join(parts)
 
 
 @contextmanager

@@ -108,6 +108,7 @@ def load_image(
     keep_gps: bool = False,
     profile: ProfileUse = "keep",
     quiet: bool = False,
+    bgr: bool = False,
     max_pixels: int = DEFAULT_PIXELS,
     max_bytes: int = DEFAULT_BYTES,
 ) -> SourceImage:
@@ -122,6 +123,7 @@ def load_image(
         profile: what becomes of a file's or PIL image's RGB profile: ``keep`` it; be ``lean`` and keep it unless its
             colours are sRGB's; or ``apply`` it, so that the pixels are sRGB.
         quiet: do not warn of alpha.
+        bgr: the array or tensor has its channels in OpenCV's order, BGR or BGRA.
         max_pixels: most pixels of the picture, whatever its source; above :data:`vcm.limits.MAX_PIXELS` that counts.
         max_bytes: most bytes of its file.
 
@@ -130,7 +132,8 @@ def load_image(
             more pixels than its bytes can stand for; with a profile or EXIF of over 4 MiB. A file of more pixels than
             an application's own ``PIL.Image.MAX_IMAGE_PIXELS`` is too large, too; where that is at its default, it is
             twice as many, as Pillow has it. Sizes are refused before pixels are made.
-        OptionError: no such use of a profile, or a limit is no whole number from 1 on.
+        OptionError: no such use of a profile; ``bgr`` with something else than an array or tensor; or a limit is no
+            whole number from 1 on.
 
     Warns:
         AlphaWarning: the picture has an alpha channel; it was composited on white.
@@ -138,6 +141,8 @@ def load_image(
     if profile not in get_args(ProfileUse):
         raise OptionError("no such use of a profile", expected=", ".join(get_args(ProfileUse)), found=profile)
     name = "picture"
+    if bgr:
+        source = _from_bgr(source)
     how = _How(keep_gps, profile, Limits(max_pixels, max_bytes))
     if isinstance(source, (str, os.PathLike)):
         name = address_of(source) or str(source)
@@ -304,6 +309,22 @@ def _from_array(array: npt.NDArray[Any], layout: str, how: _How) -> SourceImage:
         # A copy: the caller may go on writing into the array.
         pixels = np.array(np.broadcast_to(array, (height, width, 3)), dtype=np.uint8, order="C")
     return SourceImage(pixels, width, height, 8, channels == 1, channels == 4)
+
+
+def _from_bgr(source: Any) -> Any:
+    """An array (H, W, C) or tensor (C, H, W) of BGR or BGRA as RGB or RGBA; of one channel, or another shape, as it is.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    array = isinstance(source, np.ndarray)
+    if not array and not _is_tensor(source):
+        found = type(source).__name__
+        raise OptionError("bgr says what an array holds", expected="an array or tensor", found=found)
+    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(source.shape[-1 if array else 0]) if source.ndim == 3 else None
+    if order is None:
+        return source
+    return source[:, :, order] if array else source[order]
 
 
 def _is_tensor(source: object) -> bool:
