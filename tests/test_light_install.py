@@ -91,7 +91,14 @@ def test_commands_that_need_no_more(folder: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "extra"), [("bench", "torch"), ("cost", "torch"), ("demo", "demo"), ("train recipe.yaml", "torch")]
+    ("line", "extra"),
+    [
+        ("bench", "torch"),
+        ("cost", "torch"),
+        ("demo", "demo"),
+        ("train recipe.yaml", "torch"),
+        ("serve folder", "serve"),
+    ],
 )
 def test_what_needs_more_says_so_in_one_line(folder: Path, line: str, extra: str) -> None:
     done = command(line, folder)

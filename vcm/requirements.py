@@ -32,6 +32,11 @@ EXTRAS = {
     "av": "video",
     "pyarrow": "archive",
     "duckdb": "archive",
+    "fastapi": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "h11": "serve",
+    "prometheus_client": "serve",
     "ray": "cluster",
 }
 """Top-level module to the extra of ours that installs it."""

@@ -33,6 +33,7 @@ COMMAND_MODULES = (
     "commands_decode",
     "commands_tasks",
     "commands_archive",
+    "commands_serve",
     "commands_info",
     "commands_carry",
     "commands_show",
