@@ -71,6 +71,8 @@ def hosts() -> dict[str, bytes]:
 
 
 def base(stream: bytes = b"a stream of some bytes", *, width: int = WIDTH, height: int = HEIGHT) -> Bitstream:
-    """A base layer that is well-formed and decodes to nothing."""
+    """A base layer that is well-formed and decodes to nothing; a long one says that it is of a larger picture."""
+    if len(stream) > 60_000:
+        width, height = max(width, 1000), max(height, 1000)
     layer = BaseLayer(1, width, height, 8, 500, bytes(range(8)), 10, (stream,))
     return Bitstream.of_base(layer, source=SourceKind())

@@ -60,7 +60,7 @@ class FakeCodec:
     def encode(
         self, image: Any, *, quality: float = 50, base_quality: float = 50, base_only: bool = False,
         target_bpp: float | None = None, base_scale: float | None = None, picture: str | None = None,
-        keep: list[str] | None = None,
+        keep: list[str] | None = None, bgr: bool = False,
         max_pixels: int = DEFAULT_PIXELS, max_bytes: int = DEFAULT_BYTES,
     ) -> Bitstream:  # fmt: skip
         source = load_image(image)
