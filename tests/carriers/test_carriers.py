@@ -296,6 +296,10 @@ def test_what_carries_nothing() -> None:
         assert find_base(data) is None
 
 
+def test_nothing_is_looked_for_at_an_address() -> None:
+    assert find_base("http://127.0.0.1:9/a.jpg") is None
+
+
 def test_a_malformed_picture_takes_no_base() -> None:
     for data in (
         b"RIFF\x04\0\0\0WEBP",

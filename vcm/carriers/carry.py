@@ -16,6 +16,7 @@ from vcm.carriers.segment import Segment
 from vcm.carriers.source import HostSource, Places, opened
 from vcm.carriers.webp import WebP
 from vcm.errors import FormatError, ImageError, StaleBaseError, TruncatedError, VcmError
+from vcm.io.remote import address_of
 
 __all__ = ["Carried", "attach_base", "check_base", "find_base", "host_format", "picture_checksum", "strip_base"]
 
@@ -63,13 +64,16 @@ def find_base(source: HostSource) -> Carried | None:
         source: path, bytes, or a binary file object that can seek.
 
     Returns:
-        ``None`` if it carries none, or is no picture that can, or one that is damaged before any.
+        ``None`` if it carries none, or is no picture that can, or one that is damaged before any; and of a picture at
+        an address, in which nothing is looked for.
 
     Raises:
         StaleBaseError: the picture was edited since.
         FormatError: the base is damaged, or there are two.
         InputError: the file cannot be read.
     """
+    if address_of(source) is not None:
+        return None
     with opened(source) as file:
         host = _host_of(file)
         if host is None:
