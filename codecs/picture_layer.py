@@ -8,6 +8,7 @@ from functools import cache
 from typing import Literal, get_args
 
 from PIL import Image as PilImage
+from PIL import UnidentifiedImageError
 
 from vcm.bitstream import MAX_QUALITY, PictureFormat, PictureLayer
 from vcm.codecs.jpegxl import JpegXlCodec, codestream_size
@@ -112,7 +113,7 @@ def _size(layer: PictureLayer) -> tuple[int, int]:
 
 def _steady(error: Exception) -> str:
     """An error's text; Pillow's of a file that it does not know holds an address in memory."""
-    return "other bytes" if isinstance(error, PilImage.UnidentifiedImageError) else reason(error)
+    return "other bytes" if isinstance(error, UnidentifiedImageError) else reason(error)
 
 
 def _own_quality(format: PictureFormat, quality: float) -> float:

@@ -275,7 +275,7 @@ def head_curve(
     if not qualities:
         raise OptionError("no quality to measure at", expected="at least one")
     task: Any = codec.head(head)
-    options = {"score": SCORE} if task.spec.result in (Detections, InstanceMasks) else {}
+    options: dict[str, Any] = {"score": SCORE} if task.spec.result in (Detections, InstanceMasks) else {}
     points = []
     for quality in qualities:
         found, size, pixels = [], 0, 0

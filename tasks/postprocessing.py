@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -123,7 +122,7 @@ def check_options(score: float, nms_iou: float, max_det: int) -> None:
     for name, value in (("score", score), ("iou", nms_iou)):
         if not 0 <= value <= 1:
             raise OptionError(f"{name} is out of range", expected="0 to 1", found=value)
-    if not (isinstance(max_det, Integral) and 1 <= int(max_det) <= _CANDIDATES):
+    if not (isinstance(max_det, int | np.integer) and 1 <= int(max_det) <= _CANDIDATES):
         raise OptionError("max_det is out of range", expected=f"1 to {_CANDIDATES}", found=max_det)
 
 

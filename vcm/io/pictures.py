@@ -245,7 +245,7 @@ def _from_file(file: BinaryIO, size: int, name: str, how: _How) -> SourceImage:
 def _opened(file: BinaryIO, name: str) -> Image.Image:
     try:
         try:
-            image = Image.open(file)
+            image: Image.Image = Image.open(file)
         except UnidentifiedImageError:
             heif = heif_image(file, name)
             if heif is None:
