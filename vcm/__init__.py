@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from vcm.weights.registry import list_models as list_models
     from vcm.weights.registry import list_twins as list_twins
 
-__version__ = "0.1.0"
+__version__: str
 
 _HOME = {
     "AlphaWarning": "vcm.io.pictures",
@@ -118,6 +118,8 @@ __all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'vcm' has no attribute {name!r}")
@@ -127,5 +129,15 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def _version() -> str:
+    """Of the installed package, which has it from git's tags; ``unknown`` where the sources run without being one."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("vcm")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *__all__})
