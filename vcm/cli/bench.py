@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,8 @@ import torch
 import vcm
 from vcm.cli import output
 from vcm.cli.bench_timing import Timing, beside, cold_start, in_turn
-from vcm.cli.bench_work import compressai, ours, rivals, throughput
+from vcm.cli.bench_work import compressai, in_bytes, ours, rivals, throughput
+from vcm.errors import OptionError
 from vcm.io.pictures import load_image
 
 if TYPE_CHECKING:
@@ -92,7 +93,10 @@ def run_bench(
         codec, single = vcm.load(model, threads=threads), vcm.load(model, threads=1)
     with _threads(threads):
         anchor = compressai(pixels)
-        timings = in_turn({**ours(codec, single, pixels), **rivals(codec, pixels), **anchor}, runs)
+        works = {**ours(codec, single, pixels), **rivals(codec, pixels), **anchor}
+        with suppress(OptionError):  # where the processor does not multiply bytes
+            works |= in_bytes(codec, vcm.load(model, threads=threads, precision="int8"), pixels)
+        timings = in_turn(works, runs)
         rows = _rows({timing.name: timing.median_ms for timing in timings})
         if not quick:
             rows += [*_cold(codec, pixels, model, runs), *_crowded(codec, pixels, model, runs)]
@@ -146,6 +150,11 @@ def _rows(ms: dict[str, float]) -> list[Row]:
             Row("encode, mbt2018-mean's compress", ms["mbt2018-mean compress"] / ms["encode"], "times", 3, 6),
             Row("decode, its decompress", ms["mbt2018-mean decompress"] / ms["decode"], "times", 4, 8),
         ]
+        if "encode, int8" in ms:
+            rows += [
+                Row("encode in int8, its compress", ms["mbt2018-mean compress"] / ms["encode, int8"], "times", 3, 6),
+                Row("decode in int8, decompress", ms["mbt2018-mean decompress"] / ms["decode, int8"], "times", 4, 8),
+            ]
     path = ms["base decode + detect"]
     jpeg = ms["encode, base only"] / ms["JPEG encode, quality 75"]
     rows += [

@@ -18,7 +18,7 @@ from vcm.cli import output
 if TYPE_CHECKING:
     from vcm.api import Codec
 
-__all__ = ["compressai", "ours", "rivals", "throughput"]
+__all__ = ["compressai", "in_bytes", "ours", "rivals", "throughput"]
 
 Works = dict[str, Callable[[], object]]
 _Pixels = npt.NDArray[np.uint8]
@@ -36,6 +36,15 @@ def ours(codec: Codec, single: Codec, pixels: _Pixels) -> Works:
         "base decode + detect": lambda: codec.detect(data),
         "base decode + detect, one core": lambda: single.detect(data),
         "decode": lambda: codec.decode(data),
+    }
+
+
+def in_bytes(codec: Codec, narrow: Codec, pixels: _Pixels) -> Works:
+    """Both directions by ``narrow``, the same codec with ``precision="int8"``."""
+    data = codec.encode(pixels).to_bytes()
+    return {
+        "encode, int8": lambda: narrow.encode(pixels).to_bytes(),
+        "decode, int8": lambda: narrow.decode(data),
     }
 
 
