@@ -145,7 +145,12 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> FakeCodec:
     fake = FakeCodec()
 
     def load(
-        name: str | Path = "vcm-s", device: str = "cpu", *, backend: str = "auto", threads: int | None = None
+        name: str | Path = "vcm-s",
+        device: str = "cpu",
+        *,
+        backend: str = "auto",
+        threads: int | None = None,
+        precision: str = "float32",
     ) -> FakeCodec:
         if name not in ("vcm-s", FakeModel().path):
             raise ModelNotFoundError("no such model", expected="vcm-s or a path", found=name)
