@@ -23,6 +23,7 @@ from vcm.cli.options import (
     Recursive,
     Threads,
     bpp_option,
+    in_range,
     quality_option,
 )
 from vcm.io.remote import place
@@ -69,6 +70,10 @@ def encode(
         ),
     ] = None,
     picture: Picture = None,
+    every: Annotated[
+        int,
+        typer.Option("--every", callback=in_range(1, 1_000_000), help="Of a video or of pictures, each Nth."),
+    ] = 1,
     keep: Keep = None,
     jobs: Jobs = 1,
     threads: Threads = None,
@@ -82,25 +87,29 @@ def encode(
 
     IMAGE.vcm is written beside each IMAGE, or where --output says. With several, a failure costs one line, the
     others are written, and the status at the end is 1.
+
+    Of a video NAME.mp4 the files NAME.000000.vcm, NAME.000001.vcm … are written, by frame number, into NAME.frames or
+    the folder of --output. That needs PyAV, the extra video.
     """
     from vcm.cli import files
     from vcm.cli import output as out
     from vcm.cli.inputs import find_inputs
     from vcm.cli.models import Models
+    from vcm.cli.video import encode_videos, is_video
     from vcm.errors import UsageError
 
     _one_of(bpp, quality)
     if base_only and picture is not None:
         raise UsageError("--base-only and --picture exclude each other", expected="one of them")
     found = find_inputs(images, recursive=recursive, pictures=True)
-    targets = files.plan_outputs(found.paths, output, ".vcm", below=found.below, force=force, json=json or ndjson)
-    codec = Models(model, threads=threads, device=device, backend=backend, jobs=jobs).default()
+    videos = [path for path in found.paths if is_video(path)]
+    if videos and len(videos) < len(found.paths):
+        raise UsageError("videos and pictures go apart", expected="videos only, or pictures only")
     coded: Any = {} if picture is None else {"picture": picture}
 
-    def work(image: Path) -> out.Row:
-        files.check_target(targets[image])
-        stream = codec.encode(
-            files.data_of(image),
+    def encoded(image: Any) -> Bitstream:
+        stream: Bitstream = codec.encode(
+            image,
             quality=50 if quality is None else quality,
             base_quality=base_quality,
             base_scale=base_scale,
@@ -110,7 +119,20 @@ def encode(
             keep=None if keep is None else [name for name in keep.split(",") if name != "none"],
             **out.state.limits,
         )
-        return _written(stream, image, targets[image])
+        return stream
+
+    if videos:
+        codec = Models(model, threads=threads, device=device, backend=backend, jobs=jobs).default()
+        shown = None if json else _show
+        status = encode_videos(videos, output, every, encoded, _written, shown, ndjson=ndjson, jobs=jobs)
+        raise typer.Exit(status)
+    found.paths[:] = found.paths[::every]
+    targets = files.plan_outputs(found.paths, output, ".vcm", below=found.below, force=force, json=json or ndjson)
+    codec = Models(model, threads=threads, device=device, backend=backend, jobs=jobs).default()
+
+    def work(image: Path) -> out.Row:
+        files.check_target(targets[image])
+        return _written(encoded(files.data_of(image)), image, targets[image])
 
     raise typer.Exit(out.each(found.paths, "encoding", work, None if json else _show, ndjson=ndjson, jobs=jobs))
 

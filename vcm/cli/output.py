@@ -8,11 +8,10 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -33,6 +32,7 @@ __all__ = [
 _LONGEST = 2000  # characters of a line: text of files may be of any length
 
 Row = dict[str, Any]
+Item = TypeVar("Item")
 
 
 class StdoutError(OutputError):
@@ -263,26 +263,28 @@ def steps() -> Iterator[Callable[[str, int, int], None] | None]:
 
 
 def each(
-    paths: Sequence[Path],
+    paths: Iterable[Item],
     label: str,
-    work: Callable[[Path], Row],
+    work: Callable[[Item], Row],
     show: Callable[[Row], None] | None = None,
     *,
     ndjson: bool = False,
     jobs: int = 1,
+    total: int | None = None,
 ) -> int:
     """Does ``work`` on each file, with a progress bar on stderr if there are several and somebody is looking.
 
     A failure costs one line on stderr, and the next file follows. A wrong call is wrong for every file, and is raised.
 
     Args:
-        paths: the files.
+        paths: the files, or anything else whose text names it.
         label: what is done, for the bar.
         work: called with a file; gives what there is to say of it.
         show: prints that as text. If ``None``, one JSON document with a row for each file is printed at the end: where
             ``work`` failed, the row has ``file`` and ``error``.
         ndjson: print each row as JSON on a line of its own as soon as it is there.
         jobs: files at once, each in a thread; what is said of them comes in order all the same.
+        total: how many there are, where ``paths`` does not say; 0 if nobody knows.
 
     Returns:
         The exit status: 0, or the greatest of the failures.
@@ -302,9 +304,12 @@ def each(
         elif "error" not in row:
             show(row)
 
-    state.total = len(paths)
+    if total is None:
+        paths = list(paths)
+        total = len(paths)
+    state.total = total
     try:
-        for path, row, failure in _tracked(_worked(paths, work, jobs), len(paths), label):
+        for path, row, failure in _tracked(_worked(paths, work, jobs), total, label):
             state.item = input_name(path)
             if failure is not None:
                 status = max(status, failed(failure))
@@ -317,13 +322,13 @@ def each(
     return status
 
 
-_Worked = tuple[Path, Row | None, Exception | None]
+_Worked = tuple[Item, Row | None, Exception | None]
 
 
-def _worked(paths: Sequence[Path], work: Callable[[Path], Row], jobs: int) -> Iterator[_Worked]:
+def _worked(paths: Iterable[Item], work: Callable[[Item], Row], jobs: int) -> Iterator[_Worked[Item]]:
     """Each file with its row, or with why there is none; a wrong call is raised."""
 
-    def one(path: Path) -> _Worked:
+    def one(path: Item) -> _Worked[Item]:
         state.item = input_name(path)
         try:
             return path, work(path), None
@@ -334,7 +339,7 @@ def _worked(paths: Sequence[Path], work: Callable[[Path], Row], jobs: int) -> It
                 raise
             return path, None, failure
 
-    if jobs == 1 or len(paths) < 2:
+    if jobs == 1:
         yield from map(one, paths)
         return
     from vcm.api.many import run_many
@@ -343,7 +348,7 @@ def _worked(paths: Sequence[Path], work: Callable[[Path], Row], jobs: int) -> It
         yield outcome.get()
 
 
-def input_name(path: Path | str) -> str:
+def input_name(path: object) -> str:
     """An input's name for a person."""
     return "stdin" if str(path) == "-" else str(path)
 
@@ -353,12 +358,12 @@ def about_item(text: str) -> str:
     return text if state.item in text else f"{state.item}: {text}"
 
 
-def _tracked(worked: Iterator[_Worked], total: int, label: str) -> Iterator[_Worked]:
-    if total < 2 or not sys.stderr.isatty():
+def _tracked(worked: Iterator[_Worked[Item]], total: int, label: str) -> Iterator[_Worked[Item]]:
+    if total == 1 or not sys.stderr.isatty():
         yield from worked
         return
     with _progress() as progress:
-        yield from progress.track(worked, total=total, description=label)
+        yield from progress.track(worked, total=total or None, description=label)
 
 
 def _progress() -> Progress:
