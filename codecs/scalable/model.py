@@ -29,7 +29,7 @@ from vcm.codecs.scalable.synthesis import (
     preview_picture,
 )  # fmt: skip
 from vcm.codecs.scalable.tables import LayerTables
-from vcm.codecs.scalable.windows import analyse
+from vcm.codecs.scalable.windows import analyse, padded
 from vcm.errors import FingerprintError, LimitError, OptionError
 from vcm.runtime.networks import Array, Networks
 
@@ -94,14 +94,8 @@ def base_latents(networks: Networks, x: Array, scale: int) -> Array:
             expected=f"at most {MAX_BASE_PIXELS} pixels", found=f"{width}x{height}",
         )  # fmt: skip
     small = x if scale == 8 else resized(x[0], width, height)[None]
-    y = analyse(networks, "base.analysis", _padded(small, 32), window=WINDOW, halo=_BASE_HALO)
+    y = analyse(networks, "base.analysis", padded(small, 32), window=WINDOW, halo=_BASE_HALO)
     return y[:, :, : -(-height // 16), : -(-width // 16)]
-
-
-def _padded(x: Array, multiple: int) -> Array:
-    """``x`` (1, C, H, W) with its last row and column repeated up to a multiple of ``multiple``."""
-    down, right = -x.shape[2] % multiple, -x.shape[3] % multiple
-    return np.pad(x, ((0, 0), (0, 0), (0, down), (0, right)), mode="edge") if down or right else x
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,7 +222,7 @@ class ScalableModel:
 
     def analyse_picture(self, x: Array) -> Array:
         """Enhancement latents, float32 (1, C, h, w), of ``x`` (1, 3, H, W) in 0 … 255."""
-        return analyse(self.networks, "picture.analysis", _padded(x, 16), window=WINDOW, halo=PICTURE_HALO)
+        return analyse(self.networks, "picture.analysis", x, window=WINDOW, halo=PICTURE_HALO)
 
     def base_features(self, base: BaseLatents, rows: slice, columns: slice, features: Array) -> Array:
         """Base features at the enhancement positions of one tile.

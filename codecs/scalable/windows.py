@@ -9,7 +9,7 @@ import numpy as np
 
 from vcm.runtime.networks import Array, Networks
 
-__all__ = ["Window", "analyse", "spans", "windows"]
+__all__ = ["Window", "analyse", "padded", "spans", "windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +60,29 @@ def analyse(networks: Networks, name: str, x: Array, *, window: int, halo: int, 
         networks: those of :mod:`vcm.runtime.networks`.
         name: one that turns a picture (1, 3, H, W) into latents (1, C, H/stride, W/stride), whose receptive field
             reaches at most ``halo`` positions.
-        x: float32 (1, 3, H, W).
+        x: float32 (1, 3, H, W); its last row and column are repeated up to a multiple of ``stride``, window by window.
         window, halo: in latent positions.
         stride: pixels per latent position.
 
     Returns:
-        float32 (1, C, H/stride, W/stride), as ``networks.run(name, x)`` gives it up to rounding.
+        float32 (1, C, ceil(H/stride), ceil(W/stride)), as ``networks.run(name, x)`` gives it up to rounding.
     """
-    rows, columns = x.shape[2] // stride, x.shape[3] // stride
+    rows, columns = -(-x.shape[2] // stride), -(-x.shape[3] // stride)
     if rows <= window and columns <= window:
-        return networks.run(name, x)[0]
+        return networks.run(name, padded(x, stride))[0]
     out: Array | None = None
     for w in windows(rows, columns, window, halo):
         seen = x[:, :, w.R0 * stride : w.R1 * stride, w.C0 * stride : w.C1 * stride]
-        (y,) = networks.run(name, np.ascontiguousarray(seen))
+        (y,) = networks.run(name, np.ascontiguousarray(padded(seen, stride)))
         if out is None:
             out = np.empty((1, y.shape[1], rows, columns), dtype=y.dtype)
         out[:, :, w.r0 : w.r1, w.c0 : w.c1] = y[:, :, w.r0 - w.R0 : w.r1 - w.R0, w.c0 - w.C0 : w.c1 - w.C0]
     if out is None:
         raise ValueError("a picture without pixels has no latents")
     return out
+
+
+def padded(x: Array, multiple: int) -> Array:
+    """``x`` (1, C, H, W) with its last row and column repeated up to a multiple of ``multiple``."""
+    down, right = -x.shape[2] % multiple, -x.shape[3] % multiple
+    return np.pad(x, ((0, 0), (0, 0), (0, down), (0, right)), mode="edge") if down or right else x

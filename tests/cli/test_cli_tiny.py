@@ -144,3 +144,21 @@ def test_limits_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--max-pixels", "0"], ["--max-bytes=many"], ["--max-pixels"], ["--max-bytes", "-5"]):
         assert vcm.cli.run(["inspect", "a.vcm", *arguments]) == 2
         assert "is out of range: expected a whole number from 1 on" in capsys.readouterr().err
+
+
+def test_large_pictures_are_written_by_bands(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, whole = tmp_path / "a.vcm", tmp_path / "whole.png"
+    call(capsys, "encode", photo, "-o", file)
+    said = call(capsys, "decode", file, "-o", whole)
+    monkeypatch.setattr("vcm.cli.commands_decode._BY_BANDS", 1000)
+    monkeypatch.setattr("vcm.io.save.picture_bytes", None)
+    for name in ("rows.png", "rows.ppm"):
+        assert call(capsys, "decode", file, "-o", tmp_path / name) == said.replace("whole.png", name)
+        with Image.open(whole) as picture, Image.open(tmp_path / name) as rows:
+            assert np.array_equal(picture, rows)
+    monkeypatch.undo()
+    monkeypatch.setattr("vcm.cli.commands_decode._BY_BANDS", 1000)
+    call(capsys, "decode", file, "-o", tmp_path / "a.webp")  # which is not written so
+    assert "a preview" in call(capsys, "decode", file, "-o", tmp_path / "p.png", "--layers", 1)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 
+_BY_BANDS = 64_000_000
+"""Pixels above which a picture is written while it is decoded."""
+
+
 def register(app: typer.Typer) -> None:
     """Adds the command of this module."""
     app.command()(decode)
@@ -94,7 +98,10 @@ def decode(
     def work(file: Path) -> out.Row:
         target = targets[file]
         names.check_target(target)
-        picture = _picture(models, names.data_of(file), layers, region)
+        picture = _picture(models, names.data_of(file), layers, region, target, kind)
+        if isinstance(picture, tuple):
+            size = {"width": picture[0], "height": picture[1]}
+            return {"file": str(file), "output": str(target), **size, "preview": False}
         exif, icc = picture.info.get("exif"), picture.info.get("icc_profile")
         names.write_picture(picture, target, exif, icc, quality=output_quality, form=kind)
         size = {"width": picture.width, "height": picture.height}
@@ -107,13 +114,21 @@ def decode(
     raise typer.Exit(out.each(found.paths, "decoding", work, None if json else show, ndjson=ndjson, jobs=jobs))
 
 
-def _picture(models: Models, source: Path | bytes, layers: int | None, region: str | None) -> Image.Image:
+def _picture(
+    models: Models, source: Path | bytes, layers: int | None, region: str | None, target: Path, form: str
+) -> Image.Image | tuple[int, int]:
+    """The picture; or its size, where it was large and has been written by bands."""
     from vcm.bitstream import read_partially
+    from vcm.cli.files import write_rows
     from vcm.cli.output import state
     from vcm.limits import DEFAULT_BYTES
 
     if region is None or layers == 1:
         codec, stream = models.open(source, base_only=layers == 1, layers=layers)
+        if layers in (None, 2) and stream.enhancement is not None and stream.width * stream.height > _BY_BANDS:
+            rows = codec.decode_rows(stream, **state.limits)
+            if write_rows(rows, target, form=form):
+                return rows.width, rows.height
         return codec.decode(stream, layers=layers, region=_numbers(region), **state.limits)
     with read_partially(source, max_bytes=state.limits.get("max_bytes", DEFAULT_BYTES)) as file:
         codec = models.reading(file, source, layers=layers)

@@ -16,8 +16,11 @@ from vcm.limits import DEFAULT_BYTES
 if TYPE_CHECKING:
     from PIL import Image
 
+    from vcm.api import PictureRows
+
 __all__ = [
     "OWN_STEMS", "PICTURES", "STREAM", "check_target", "data_of", "is_vcm", "plan_outputs", "shown", "write_picture",
+    "write_rows",
 ]  # fmt: skip
 
 STREAM = Path("-")
@@ -69,6 +72,34 @@ def write_picture(
         write_bytes(picture_bytes(picture, picture_format(f"stdout.{form}"), exif, icc, quality=quality))
     else:
         save_picture(picture, target, exif, icc, quality=quality)
+
+
+def write_rows(rows: PictureRows, target: Path, *, form: str = "png") -> bool:
+    """A picture to a file or stdout by bands, where the format can be written so.
+
+    Args:
+        rows: what is written.
+        target, form: as for :func:`write_picture`.
+
+    Returns:
+        Whether it can; otherwise nothing was done.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from vcm.io.rows import ROW_FORMATS, picture_pieces, save_rows
+    from vcm.io.save import picture_format
+
+    kind = picture_format(f"stdout.{form}" if target == STREAM else target)
+    if kind not in ROW_FORMATS:
+        return False
+    size = rows.width, rows.height
+    if target == STREAM:
+        for piece in picture_pieces(kind, size, rows.mode, rows, rows.exif, rows.icc):
+            write_bytes(piece)
+    else:
+        save_rows(target, kind, size, rows.mode, rows, rows.exif, rows.icc)
+    return True
 
 
 def data_of(path: Path) -> Path | bytes:
