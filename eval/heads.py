@@ -110,7 +110,19 @@ class HeadTest(ABC):
         """Percent by name, from the head's result for each picture; the main one first."""
 
 
-class _Boxes(HeadTest):
+class _Files(HeadTest):
+    """Pictures that are files."""
+
+    _paths: list[Path]
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def pictures(self) -> Iterator[Path | npt.NDArray[np.uint8]]:
+        yield from self._paths
+
+
+class _Boxes(_Files):
     def __init__(self, folder: Path, chosen: Chosen, names: tuple[str, ...]) -> None:
         path = folder / "instances.json"
         marked = CocoGroundTruth.from_json(path)
@@ -125,12 +137,6 @@ class _Boxes(HeadTest):
         self._truth = marked.select([image.id for image in kept])
         self._ids = {c.name: c.id for c in marked.categories}
         self._paths = [inner / image.file_name for image in self._truth.images]
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def pictures(self) -> Iterator[Path | npt.NDArray[np.uint8]]:
-        yield from self._paths
 
     def accuracy(self, found: Sequence[Any]) -> dict[str, float]:
         rows = [
@@ -150,7 +156,7 @@ class _Boxes(HeadTest):
         return [{**row, "category_id": self._ids[name]} for row, name in rows if name in self._ids]
 
 
-class _Labels(HeadTest):
+class _Labels(_Files):
     def __init__(self, folder: Path, chosen: Chosen, names: tuple[str, ...]) -> None:
         read = ImageFolder.read(folder)
         if set(read.names) != set(names):
@@ -160,18 +166,12 @@ class _Labels(HeadTest):
         self._paths = [read.paths[i] for i in kept]
         self._labels = [names.index(read.names[read.labels[i]]) for i in kept]
 
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def pictures(self) -> Iterator[Path | npt.NDArray[np.uint8]]:
-        yield from self._paths
-
     def accuracy(self, found: Sequence[Any]) -> dict[str, float]:
         got = label_accuracy(np.stack([one.scores for one in found]), self._labels)
         return {"top1": got.top1, "top5": got.top5}
 
 
-class _Maps(HeadTest):
+class _Maps(_Files):
     def __init__(self, folder: Path, chosen: Chosen, names: tuple[str, ...]) -> None:
         read = MaskFolder.read(folder)
         if read.names != names:
@@ -179,12 +179,6 @@ class _Maps(HeadTest):
         self.name, self._classes = folder.name, len(names)
         kept = [i for i, path in enumerate(read.paths) if chosen(path)]
         self._paths, self._masks = [read.paths[i] for i in kept], [read.masks[i] for i in kept]
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def pictures(self) -> Iterator[Path | npt.NDArray[np.uint8]]:
-        yield from self._paths
 
     def accuracy(self, found: Sequence[Any]) -> dict[str, float]:
         got = segmentation_accuracy([
@@ -275,7 +269,7 @@ def head_curve(
     if not qualities:
         raise OptionError("no quality to measure at", expected="at least one")
     task: Any = codec.head(head)
-    options: dict[str, Any] = {"score": SCORE} if task.spec.result in (Detections, InstanceMasks) else {}
+    options = _options(task)
     points = []
     for quality in qualities:
         found, size, pixels = [], 0, 0
@@ -297,12 +291,17 @@ def head_curve(
     return HeadCurve(head, codec.name, test.name, len(test), tuple(points), top)
 
 
+def _options(head: Head) -> dict[str, Any]:
+    """What a head is asked for: average precision wants unlikely objects, too."""
+    return {"score": SCORE} if head.spec.result in (Detections, InstanceMasks) else {}
+
+
 def twin_ceiling(twin: PixelTwin, head: Head | None) -> Callable[[Any], Any]:
     """What a twin makes of a picture, without bits: by its own detector, or by a head that was trained on its
     features."""
     if head is None:
         return lambda picture: twin.detect(picture, score=SCORE)
-    options = {"score": SCORE} if head.spec.result in (Detections, InstanceMasks) else {}
+    options = _options(head)
 
     def run(picture: Any) -> Any:
         latents: Latents = twin.latents(picture)

@@ -25,7 +25,7 @@ from vcm.tasks.onnx_heads import (
     keypoint_layout,
     keypoint_network,
 )
-from vcm.tasks.postprocessing import MAX_DETECTIONS, NMS_IOU, boxes_from_arrays, check_options
+from vcm.tasks.postprocessing import MAX_DETECTIONS, NMS_IOU, check_options, detections_from_arrays
 from vcm.tasks.protocol import Detect, Head, HeadSpec
 from vcm.tasks.shapes import ClassificationShape, DetectionShape, KeypointShape, names_of
 from vcm.weights.safetensors_file import Layout
@@ -79,14 +79,10 @@ class ArrayDetection(ArrayHead):
         only = None if classes is None else class_indexes(classes, self._names.names)
         out = [grid[0] for grid in self._networks.run("detect", _y_hat(latents), _quality(latents))]
         levels = len(out) // 2
-        boxes, scores, labels = boxes_from_arrays(
-            out[:levels], out[levels:], coded_size=latents.coded_size, source_size=latents.source_size, score=score,
-            nms_iou=nms_iou, agnostic=agnostic, max_det=max_det, only=only,
+        return detections_from_arrays(
+            out[:levels], out[levels:], latents, self._names, score, nms_iou, agnostic=agnostic, max_det=max_det,
+            only=only,
         )  # fmt: skip
-        names = self._names
-        return Detections(
-            boxes, scores, labels, *latents.source_size, names=names.names, category_ids=names.category_ids
-        )
 
 
 class ArrayClassification(ArrayHead):

@@ -19,7 +19,7 @@ from vcm.errors import HeadError
 from vcm.nn.blocks import ConvNormAct, FiLM
 from vcm.structures import DEFAULT_SCORE, Classes, Detections, Latents, LatentSpec
 from vcm.structures.classes import class_indexes
-from vcm.tasks.postprocessing import BINS, MAX_DETECTIONS, NMS_IOU, boxes_from_arrays, check_options
+from vcm.tasks.postprocessing import BINS, MAX_DETECTIONS, NMS_IOU, check_options, detections_from_arrays
 from vcm.tasks.protocol import HeadSpec
 from vcm.tasks.shapes import DetectionShape, names_of
 
@@ -171,19 +171,9 @@ class DetectionHead(nn.Module):
         only: Sequence[int] | None = None,
     ) -> Detections:
         """Boxes of the first picture of ``out``: see :func:`vcm.tasks.postprocessing.boxes_from_arrays`."""
-        boxes, scores, labels = boxes_from_arrays(
-            [x[0].float().cpu().numpy() for x in out.logits],
-            [x[0].float().cpu().numpy() for x in out.bins],
-            coded_size=latents.coded_size,
-            source_size=latents.source_size,
-            score=score,
-            nms_iou=nms_iou,
-            agnostic=agnostic,
-            max_det=max_det,
-            only=only,
-        )
-        return Detections(
-            boxes, scores, labels, *latents.source_size, names=self.names.names, category_ids=self.names.category_ids
+        logits, bins = ([x[0].float().cpu().numpy() for x in part] for part in (out.logits, out.bins))
+        return detections_from_arrays(
+            logits, bins, latents, self.names, score, nms_iou, agnostic=agnostic, max_det=max_det, only=only
         )
 
 

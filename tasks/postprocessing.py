@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcm.errors import OptionError
+from vcm.structures import Classes, Detections, Latents
 
 __all__ = [
     "AVERAGE_SHARE",
@@ -21,6 +22,7 @@ __all__ = [
     "average",
     "boxes_from_arrays",
     "check_options",
+    "detections_from_arrays",
     "suppress",
 ]
 
@@ -111,6 +113,26 @@ def boxes_from_arrays(
     places = average(boxes, scores, groups, kept, nms_iou)
     scaled = np.minimum(places * factor, np.array(source_size * 2, dtype=np.float32))
     return scaled, scores[kept], classes[kept]
+
+
+def detections_from_arrays(
+    logits: Sequence[_Floats],
+    bins: Sequence[_Floats],
+    latents: Latents,
+    names: Classes,
+    score: float,
+    nms_iou: float = NMS_IOU,
+    *,
+    agnostic: bool = False,
+    max_det: int = MAX_DETECTIONS,
+    only: Sequence[int] | None = None,
+) -> Detections:
+    """The best boxes of the picture that ``latents`` are of, with names; see :func:`boxes_from_arrays`."""
+    boxes, scores, labels = boxes_from_arrays(
+        logits, bins, coded_size=latents.coded_size, source_size=latents.source_size, score=score, nms_iou=nms_iou,
+        agnostic=agnostic, max_det=max_det, only=only,
+    )  # fmt: skip
+    return Detections(boxes, scores, labels, *latents.source_size, names=names.names, category_ids=names.category_ids)
 
 
 def check_options(score: float, nms_iou: float, max_det: int) -> None:

@@ -92,36 +92,6 @@ class TorchvisionHead(nn.Module):
         shifted = [{**target, "labels": target["labels"] + self.first_label} for target in targets]
         return self.model(list(pictures), shifted)
 
-    @torch.inference_mode()
-    def detect(
-        self,
-        latents: Latents,
-        score: float = DEFAULT_SCORE,
-        nms_iou: float = 1.0,
-        *,
-        agnostic: bool = False,
-        max_det: int = MAX_DETECTIONS,
-        classes: str | int | Iterable[str | int] | None = None,
-    ) -> Any:
-        """What is in one picture, in source pixels, best first.
-
-        Args:
-            latents: decoded base latents.
-            score: least score kept, 0 … 1.
-            nms_iou: overlap above which the weaker of two boxes is dropped, beyond what the detector drops by itself.
-            agnostic: of two boxes of different classes as well.
-            max_det: most objects.
-            classes: names or indexes of those that are wanted; ``None``: all.
-
-        Raises:
-            OptionError: an option is out of range, or there is no such class.
-            HeadError, FingerprintError: the latents are not those that this head reads.
-        """
-        check_options(score, nms_iou, max_det)
-        only = None if classes is None else class_indexes(classes, self.names.names)
-        found = _found(self.model, self, latents, score)
-        return _thinned(found, nms_iou, agnostic, max_det, only)
-
 
 class FcosHead(TorchvisionHead):
     """FCOS (Tian et al. 2019): one box a position, no anchors."""
@@ -159,15 +129,18 @@ class FasterRcnnHead(TorchvisionHead):
     def _build(self, backbone: LatentBackbone) -> Any:
         return FasterRCNN(backbone, None, **self._regions(backbone))
 
+    def _regions_of(self, side: int) -> MultiScaleRoIAlign:
+        """Regions cut from every level, ``side`` cells a side."""
+        return MultiScaleRoIAlign([str(number) for number in range(len(self.shape.strides))], side, 2)
+
     def _regions(self, backbone: LatentBackbone) -> dict[str, Any]:
         s, anchors = self.shape, self._anchors((0.5, 1.0, 2.0))
-        levels = [str(number) for number in range(len(s.strides))]
         return {
             "rpn_anchor_generator": anchors,
             "rpn_head": RPNHead(s.feature, anchors.num_anchors_per_location()[0], s.convs),
             "rpn_pre_nms_top_n_train": 1000, "rpn_post_nms_top_n_train": 500, "rpn_pre_nms_top_n_test": 500,
             "rpn_post_nms_top_n_test": 200, "box_batch_size_per_image": 128, "box_score_thresh": _LEAST_REGION_SCORE,
-            "box_roi_pool": MultiScaleRoIAlign(levels, 7, 2), "box_head": TwoMLPHead(s.feature * 49, s.hidden),
+            "box_roi_pool": self._regions_of(7), "box_head": TwoMLPHead(s.feature * 49, s.hidden),
             "box_predictor": FastRCNNPredictor(s.hidden, s.classes + 1),
         }  # fmt: skip
 
@@ -179,9 +152,8 @@ class MaskRcnnHead(FasterRcnnHead):
 
     def _build(self, backbone: LatentBackbone) -> Any:
         s = self.shape
-        levels = [str(number) for number in range(len(s.strides))]
         return MaskRCNN(
-            backbone, None, **self._regions(backbone), mask_roi_pool=MultiScaleRoIAlign(levels, 14, 2),
+            backbone, None, **self._regions(backbone), mask_roi_pool=self._regions_of(14),
             mask_head=MaskRCNNHeads(s.feature, (s.feature,) * s.convs, 1),
             mask_predictor=MaskRCNNPredictor(s.feature, s.feature, s.classes + 1),
         )  # fmt: skip
@@ -196,10 +168,9 @@ class KeypointRcnnHead(FasterRcnnHead):
         s = self.shape
         if not s.points:
             raise HeadError("a keypoint head needs points", expected="at least 1", found=0)
-        levels = [str(number) for number in range(len(s.strides))]
         return KeypointRCNN(
             backbone, None, **self._regions(backbone), keypoint_predictor=KeypointRCNNPredictor(s.feature, s.points),
-            keypoint_roi_pool=MultiScaleRoIAlign(levels, 14, 2),
+            keypoint_roi_pool=self._regions_of(14),
             keypoint_head=KeypointRCNNHeads(s.feature, (s.feature,) * s.convs),
         )  # fmt: skip
 
@@ -245,7 +216,20 @@ class LatentDetector:
         max_det: int = MAX_DETECTIONS,
         classes: str | int | Iterable[str | int] | None = None,
     ) -> Any:
-        """See :meth:`TorchvisionHead.detect`."""
+        """What is in one picture, in source pixels, best first.
+
+        Args:
+            latents: decoded base latents.
+            score: least score kept, 0 … 1.
+            nms_iou: overlap above which the weaker of two boxes is dropped, beyond what the detector drops by itself.
+            agnostic: of two boxes of different classes as well.
+            max_det: most objects.
+            classes: names or indexes of those that are wanted; ``None``: all.
+
+        Raises:
+            OptionError: an option is out of range, or there is no such class.
+            HeadError, FingerprintError: the latents are not those that this head reads.
+        """
         check_options(score, nms_iou, max_det)
         only = None if classes is None else class_indexes(classes, self._head.names.names)
         return _thinned(_found(self._model, self._head, latents, score), nms_iou, agnostic, max_det, only)

@@ -121,7 +121,7 @@ def test_a_head_learns_and_comes_back_from_its_file(kind: str, tmp_path: Path) -
     assert (found.boxes >= 0).all()
     assert (found.boxes <= np.array([300, 180, 300, 180])).all()
     # What the file gives is what torchvision's own call gives, in half precision.
-    again = head.detect(latents(), score=0.0)
+    again = LatentDetector(head)(latents(), score=0.0)
     assert abs(float(again.scores[0]) - float(found.scores[0])) < 0.02
 
 
@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_refused_on_one_line(tmp_path: Path) -> None:
     with pytest.raises(HeadError, match="no levels of a pyramid"):
         latent_backbone(SPEC, levels=(8, 32))
     with pytest.raises(OptionError, match="score is out of range"):
-        head_of("fcos").eval().detect(latents(), score=2)
+        LatentDetector(head_of("fcos").eval())(latents(), score=2)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,26 @@ class Lesson(ABC):
 
 def split(paths: Sequence[Path], share: float, tested: bool) -> list[int]:
     """Positions of pictures on one side of a split by their names' hashes; ``share`` 0: all are learned from."""
-    return (
-        [i for i, path in enumerate(paths) if is_test(path.name, share) is tested] if share else list(range(len(paths)))
-    )
+    if not share:
+        return list(range(len(paths)))
+    return [i for i, path in enumerate(paths) if is_test(path.name, share) is tested]
+
+
+def _labelled(
+    folders: Sequence[Path], read: Callable[[Path], ImageFolder | MaskFolder], share: float
+) -> tuple[Classes, list[Path], list[Any]]:
+    """Classes, and the pictures of folders that are learned from, with what is known of each.
+
+    Raises:
+        ConfigError: the folders have different classes.
+    """
+    there = [read(folder) for folder in folders]
+    if len({r.names for r in there}) != 1:
+        raise ConfigError("folders of different classes", expected=there[0].names, found=there[-1].names)
+    paths = [path for r in there for path in r.paths]
+    known = [one for r in there for one in (r.labels if isinstance(r, ImageFolder) else r.masks)]
+    kept = split(paths, share, False)
+    return Classes(there[0].names), [paths[i] for i in kept], [known[i] for i in kept]
 
 
 class SingleLabels(Lesson):
@@ -66,14 +83,9 @@ class SingleLabels(Lesson):
     """
 
     def __init__(self, folders: Sequence[Path], share: float, shape: SingleLabelShape) -> None:
-        read = [ImageFolder.read(folder) for folder in folders]
-        if len({r.names for r in read}) != 1:
-            raise ConfigError("folders of different classes", expected=read[0].names, found=read[-1].names)
-        paths, labels = [p for r in read for p in r.paths], [label for r in read for label in r.labels]
-        kept = split(paths, share, False)
-        self.names, self.shape = Classes(read[0].names), shape
-        self.paths = [paths[i] for i in kept]
-        self.labels = torch.tensor([labels[i] for i in kept])
+        self.shape = shape
+        self.names, self.paths, labels = _labelled(folders, ImageFolder.read, share)
+        self.labels = torch.tensor(labels)
 
     def network(self, spec: LatentSpec) -> nn.Module:
         """See :class:`Lesson`."""
@@ -95,14 +107,9 @@ class Segments(Lesson):
     """
 
     def __init__(self, folders: Sequence[Path], share: float, shape: SegmentationShape) -> None:
-        read = [MaskFolder.read(folder) for folder in folders]
-        if len({r.names for r in read}) != 1:
-            raise ConfigError("folders of different classes", expected=read[0].names, found=read[-1].names)
-        paths, masks = [p for r in read for p in r.paths], [p for r in read for p in r.masks]
-        kept = split(paths, share, False)
-        self.names, self.shape = Classes(read[0].names), shape
-        self.paths = [paths[i] for i in kept]
-        self.masks: list[npt.NDArray[np.uint8]] = [read_mask(masks[i], len(self.names)) for i in kept]
+        self.shape = shape
+        self.names, self.paths, masks = _labelled(folders, MaskFolder.read, share)
+        self.masks: list[npt.NDArray[np.uint8]] = [read_mask(mask, len(self.names)) for mask in masks]
 
     def network(self, spec: LatentSpec) -> nn.Module:
         """See :class:`Lesson`."""
