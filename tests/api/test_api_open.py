@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from codec_tools import noise
-from PIL import Image
 from tiny import TINY_WEIGHTS, make_tiny, tiny_codec
 
 import vcm
@@ -81,7 +80,6 @@ def test_heads_read_the_prefix_once(file: Path, weights: Path) -> None:
 
 
 def test_commands_parse_a_file_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the program sets it for its process
     shutil.copy(TINY_WEIGHTS, file.parent)
     parse, parsed, prefix = vcm.parse, [], vcm.read_base(file).bytes_read
     monkeypatch.setattr("vcm.bitstream.reader.parse", lambda data: parsed.append(len(data)) or parse(data))

@@ -133,12 +133,6 @@ class FakeCodec:
         return (FakeCost("base-only encode", 5.25, 8), FakeCost("full encode", 26.5, 25))
 
 
-@pytest.fixture(autouse=True)
-def pillows_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tool sets it for its process, which here is everybody's."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-
-
 @pytest.fixture
 def codec(monkeypatch: pytest.MonkeyPatch) -> FakeCodec:
     """The fake, which ``vcm.load`` gives; any other model name is unknown."""

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import TINY_WEIGHTS, golden_picture, tiny_codec
@@ -157,7 +156,6 @@ def test_a_head_of_other_channels_is_refused_always(tmp_path: Path) -> None:
 def test_the_command_detects_with_a_head(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # the program sets it for its process
     codec = tiny_codec()
     codec.encode(golden_picture()[:, :200]).save(tmp_path / "a.vcm")
     heads = {kind: saved(tmp_path / f"{kind}.safetensors", kind, codec.fingerprint) for kind in KINDS}
